@@ -1,0 +1,85 @@
+"""Files that are whole or absent: atomic writes, hashes, and one canonical form of JSON."""
+
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from simpipe.errors import DamagedError
+
+
+def atomic_write(path: Path, content: bytes | str) -> None:
+    """Write `content` to `path` so that a reader sees the old file or the new one, never a part.
+
+    Holds against the death of the process at any instant and, where the file system honours fsync,
+    against the loss of power.
+    """
+    raw = content.encode() if isinstance(content, str) else content
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(raw)
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in `folder` durable; file systems that cannot are left alone."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass
+    finally:
+        os.close(descriptor)
+
+
+def sync_file(path: Path) -> None:
+    """Make the content of `path` durable."""
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())
+
+
+def sha256_file(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def canonical_json(document: Any) -> str:
+    """`document` as JSON with one spelling: sorted keys, no spaces, no NaN. Equal documents, equal text."""
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def digest(document: Any) -> str:
+    """The SHA-256 of a JSON document in its canonical form, in hexadecimal."""
+    return hashlib.sha256(canonical_json(document).encode()).hexdigest()
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Write `document` atomically, sorted and indented: for people, for `diff`, and for equal bytes."""
+    atomic_write(path, json.dumps(document, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """The JSON document in `path`.
+
+    Raises:
+        DamagedError: the file is there but is not JSON.
+        FileNotFoundError: there is no such file.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError as error:
+        raise DamagedError(f"{path}: not readable as JSON ({error})") from error

@@ -1,0 +1,42 @@
+"""What a stage tells while it works. The one object that points back to whoever runs it."""
+
+from collections.abc import Iterable, Iterator
+from typing import Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+class Progress(Protocol):
+    """A listener for one piece of work at a time; stages speak, the command line decides what is shown."""
+
+    def begin(self, label: str, total: int | None = None, unit: str = "") -> None:
+        """A new piece of work of `total` units starts (None: not known); it ends the one before."""
+
+    def advance(self, count: int = 1, detail: str = "") -> None:
+        """`count` more units are done; `detail` is a short text beside the bar, such as the loss."""
+
+    def note(self, text: str) -> None:
+        """A line that the user should read."""
+
+
+class Silent:
+    """A listener that says nothing."""
+
+    def begin(self, label: str, total: int | None = None, unit: str = "") -> None:
+        pass
+
+    def advance(self, count: int = 1, detail: str = "") -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        pass
+
+
+def track(
+    progress: Progress, items: Iterable[T], label: str, total: int | None = None, unit: str = ""
+) -> Iterator[T]:
+    """Yield `items` and report each as it is done."""
+    progress.begin(label, total, unit)
+    for item in items:
+        yield item
+        progress.advance()
