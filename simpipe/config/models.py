@@ -1,0 +1,324 @@
+"""What a user can ask for: one frozen model per stage, each key with its unit, its range and its default.
+
+`Config()` is the baseline. Types are strict: `true` is no number, `"3"` is no number, and a whole number
+may be written `1e3`. NaN and infinity are refused everywhere.
+"""
+
+from pathlib import PurePath
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+Resize = Literal["squash", "crop", "pad"]
+Balance = Literal["none", "sqrt", "class"]
+Backbone = Literal[
+    "efficientnet_lite0",
+    "efficientnet_b0",
+    "efficientnet_b1",
+    "efficientnet_b2",
+    "efficientnet_b3",
+    "efficientnet_b4",
+    "efficientnet_b5",
+    "efficientnet_b6",
+    "efficientnet_b7",
+    "efficientnet_v2_b0",
+    "efficientnet_v2_b1",
+    "efficientnet_v2_b2",
+    "efficientnet_v2_b3",
+    "efficientnet_v2_s",
+    "efficientnet_v2_m",
+    "efficientnet_v2_l",
+]
+Pooling = Literal["avg", "gem", "max"]
+Trainable = Literal["frozen", "partial", "full"]
+Loss = Literal["multisimilarity", "supcon", "triplet"]
+Ship = Literal["trained", "best"]
+Backend = Literal["nmslib", "exact"]
+Match = Literal["nearest", "majority", "weighted"]
+Projector = Literal["umap", "pca"]
+
+
+def whole(value: object) -> object:
+    """A float without a fraction as an int; anything else as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _distinct(values: tuple[float, ...]) -> tuple[float, ...]:
+    for position, value in enumerate(values):
+        if value in values[:position]:
+            raise ValueError(f"{value} is listed twice")
+    return values
+
+
+Int = Annotated[int, BeforeValidator(whole)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Targets = Annotated[
+    tuple[Fraction, ...],
+    BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value),
+    AfterValidator(_distinct),
+]
+
+
+def conflict(keys: tuple[str, ...], text: str) -> PydanticCustomError:
+    """The error of values that are fine each, but not together; `keys` are their dotted names."""
+    return PydanticCustomError("conflict", "{text}", {"keys": keys, "text": text})
+
+
+def is_weights_path(weights: str) -> bool:
+    """Whether `train.weights` means a file: a name alone, without a folder or a suffix, never does."""
+    return "/" in weights or "\\" in weights or bool(PurePath(weights).suffix)
+
+
+class Section(BaseModel):
+    """What all sections have in common: no unknown key, no change after the start, no guessed type."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, defer_build=True)
+
+
+class Ingest(Section):
+    """Reading the images and splitting them."""
+
+    resize: Resize = Field(
+        default="squash",
+        description="How an image becomes square: squash it, crop its centre, or pad it",
+    )
+    max_bad: float = Field(
+        default=0.05,
+        ge=0,
+        le=1,
+        description="Share of the files that may be unreadable before ingest gives up, 0 to 1",
+    )
+    val: Fraction = Field(
+        default=0.1, description="Share of the images for validation, above 0; val + test below 1"
+    )
+    test: Fraction = Field(
+        default=0.2, description="Share of the images for the test, above 0; val + test below 1"
+    )
+    unseen: float = Field(
+        default=0.2,
+        ge=0,
+        le=0.5,
+        description="Share of the labels held out to measure unseen classes and unknowns, 0 to 0.5; 0 is off",
+    )
+    split_seed: Int = Field(
+        default=0, ge=0, lt=2**32, description="Seed of the splits, apart from `seed`; 0 to 2^32 - 1"
+    )
+    near_duplicate_bits: Int = Field(
+        default=4,
+        ge=0,
+        le=16,
+        description="Two images are near-duplicates up to this Hamming distance of their perceptual hashes, "
+        "in bits of 64; 0 to 16",
+    )
+    max_pixels: Int = Field(
+        default=100_000_000,
+        ge=1,
+        description="Images of more pixels (width x height) are refused; at least 1",
+    )
+    thumbnail_size: Int = Field(
+        default=96, ge=32, le=256, description="Side of a thumbnail, pixels; 32 to 256"
+    )
+
+    @model_validator(mode="after")
+    def _leaves_some_to_train(self) -> Self:
+        if self.val + self.test >= 1:
+            raise conflict(
+                ("ingest.test", "ingest.val"),
+                f"ingest.val + ingest.test is {self.val + self.test:g}. "
+                "It must be below 1: the rest is what training gets",
+            )
+        return self
+
+
+class Sampler(Section):
+    """Composing the training batches."""
+
+    classes_per_batch: Int = Field(default=16, ge=2, description="Labels in a batch; at least 2")
+    examples_per_class_per_batch: Int = Field(
+        default=8, ge=2, description="Images of each label in a batch; at least 2"
+    )
+    balance: Balance = Field(
+        default="sqrt",
+        description="How often a label is drawn: by the number of its images (none), by the square root of "
+        "that number, or all equally often (class)",
+    )
+    coverage: float = Field(
+        default=1.0,
+        gt=0,
+        description="Draws per epoch, as a multiple of the number of training images; above 0",
+    )
+    max_repeat: Int = Field(default=10, ge=1, description="Most draws of one image per epoch; at least 1")
+
+
+class Train(Section):
+    """The encoder and how it learns."""
+
+    backbone: Backbone = Field(
+        default="efficientnet_lite0", description="The pretrained network below the head"
+    )
+    weights: str = Field(
+        default="imagenet",
+        description="Weights of the backbone: imagenet, none, or the path of a weights file "
+        "(relative to the configuration file)",
+    )
+    input_size: Int | None = Field(
+        default=None,
+        ge=32,
+        description="Side of the square input, pixels; at least 32; null is the backbone's own",
+    )
+    pooling: Pooling = Field(
+        default="avg", description="From the feature map to one vector: average, generalised mean, max"
+    )
+    trainable: Trainable = Field(default="frozen", description="What is trained: the head only (frozen)")
+    embedding_size: Int = Field(default=128, ge=1, description="Dimensions of the embedding; at least 1")
+    hidden: Int = Field(
+        default=512, ge=0, description="Units of the head's hidden layer; at least 0; 0 is no such layer"
+    )
+    dropout: float = Field(
+        default=0.5,
+        ge=0,
+        le=0.9,
+        description="Share of the head's inputs that is dropped in training; 0 to 0.9",
+    )
+    loss: Loss = Field(default="supcon", description="The metric loss")
+    temperature: float = Field(
+        default=0.1, gt=0, description="Temperature of the similarities, supcon only; above 0"
+    )
+    margin: float | None = Field(
+        default=0.1,
+        ge=0,
+        description="Margin in cosine distance, triplet only; at least 0; null is the soft margin",
+    )
+    lr: float = Field(default=1e-3, gt=0, description="Peak learning rate; above 0")
+    weight_decay: float = Field(
+        default=1e-4, ge=0, description="Decoupled weight decay of the optimizer; at least 0"
+    )
+    warmup: float = Field(
+        default=0.05,
+        ge=0,
+        le=0.5,
+        description="Share of all steps in which the learning rate rises to lr; 0 to 0.5",
+    )
+    epochs: Int = Field(default=40, ge=1, description="Most epochs; at least 1")
+    patience: Int = Field(
+        default=10, ge=1, description="Epochs without a better MAP@R on val before training stops; at least 1"
+    )
+    ship: Ship = Field(
+        default="trained",
+        description="Which encoder goes on: the trained one, or the best on val, the pretrained included",
+    )
+
+    @field_validator("weights")
+    @classmethod
+    def _weights_are_known_or_a_path(cls, weights: str) -> str:
+        if weights in ("imagenet", "none") or is_weights_path(weights):
+            return weights
+        raise ValueError(
+            f"{weights!r} is neither imagenet nor none; a file is written with its folder or suffix"
+        )
+
+    @field_validator("trainable")
+    @classmethod
+    def _only_frozen_yet(cls, trainable: Trainable) -> Trainable:
+        if trainable != "frozen":
+            raise ValueError(f"{trainable!r} is not yet supported by this version; use frozen")
+        return trainable
+
+
+class Index(Section):
+    """The search index."""
+
+    backend: Backend = Field(
+        default="nmslib", description="nmslib is an approximate HNSW graph; exact compares with all"
+    )
+    m: Int = Field(
+        default=16, ge=2, le=128, description="Links of a node in the graph, nmslib only; 2 to 128"
+    )
+    ef_construction: Int = Field(
+        default=100, ge=1, description="Candidates held while the graph is built, nmslib only; at least 1"
+    )
+    ef_search: Int = Field(
+        default=100, ge=1, description="Candidates held in a search, nmslib only; at least 1"
+    )
+
+
+class Calibrate(Section):
+    """The thresholds from which on an image is called unknown."""
+
+    match: Match = Field(
+        default="nearest",
+        description="Who names a query: its nearest neighbour, most of k, or k weighted by similarity",
+    )
+    k: Int = Field(default=5, ge=1, description="Neighbours that vote, unused by nearest; at least 1")
+    precision: Targets = Field(
+        default=(0.95,), description="A threshold for each of these precisions, above 0 and below 1"
+    )
+    unknown_accept: Targets = Field(
+        default=(0.1,),
+        description="A threshold for each of these shares of unknown images that are accepted, "
+        "above 0 and below 1",
+    )
+
+
+class Evaluate(Section):
+    """What is measured, and how surely."""
+
+    neighbours: Int = Field(default=20, ge=5, le=100, description="Neighbours stored per image; 5 to 100")
+    resamples: Int = Field(
+        default=2000, ge=100, description="Bootstrap resamples of an interval; at least 100"
+    )
+
+
+class Report(Section):
+    """The page."""
+
+    title: str | None = Field(default=None, description="Title of the page; null is the name of the run")
+    projector: Projector = Field(default="umap", description="How the map of the embeddings is drawn")
+    neighbours: Int = Field(
+        default=15,
+        ge=2,
+        description="Neighbours UMAP looks at, at least 2 and at most evaluate.neighbours; umap only",
+    )
+    min_dist: float = Field(
+        default=0.1, ge=0, le=1, description="Least distance of two points on the map, umap only; 0 to 1"
+    )
+    max_mb: Int = Field(default=15, ge=1, description="Largest size of the page, megabytes; at least 1")
+
+
+class Config(Section):
+    """A whole configuration; every key has a default."""
+
+    seed: Int = Field(
+        default=0, ge=0, lt=2**32, description="Seed of every random choice but the splits; 0 to 2^32 - 1"
+    )
+    ingest: Ingest = Field(default_factory=Ingest)
+    sampler: Sampler = Field(default_factory=Sampler)
+    train: Train = Field(default_factory=Train)
+    index: Index = Field(default_factory=Index)
+    calibrate: Calibrate = Field(default_factory=Calibrate)
+    evaluate: Evaluate = Field(default_factory=Evaluate)
+    report: Report = Field(default_factory=Report)
+
+    @field_validator("ingest", "sampler", "train", "index", "calibrate", "evaluate", "report", mode="before")
+    @classmethod
+    def _empty_section_is_default(cls, value: object) -> object:
+        return {} if value is None else value
+
+    @model_validator(mode="after")
+    def _map_uses_stored_neighbours(self) -> Self:
+        if self.report.neighbours > self.evaluate.neighbours:
+            raise conflict(
+                ("report.neighbours", "evaluate.neighbours"),
+                f"the map looks at {self.report.neighbours} neighbours (report.neighbours), but "
+                f"{self.evaluate.neighbours} are stored (evaluate.neighbours). Lower one or raise the other",
+            )
+        return self

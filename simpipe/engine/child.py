@@ -1,0 +1,83 @@
+"""Run one stage in a process of its own: its memory ends with it, and its libraries meet no others."""
+
+import multiprocessing
+import signal
+import traceback
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from typing import Any
+
+from simpipe.engine.stage import Context
+from simpipe.errors import SimpipeError, StageError
+from simpipe.progress import Silent
+
+
+def run_in_child(context: Context) -> None:
+    """Run `context.stage` in a fresh process and pass on what it tells and how it ends.
+
+    Raises:
+        SimpipeError: as the stage raised it; StageError if it failed otherwise or its process died.
+    """
+    spawn = multiprocessing.get_context("spawn")
+    receiver, sender = spawn.Pipe(duplex=False)
+    quiet = replace(context, progress=Silent())
+    process = spawn.Process(target=_work, args=(quiet, sender), daemon=True)
+    process.start()
+    sender.close()
+    try:
+        error = _listen(receiver, context)
+    except EOFError:
+        process.join()
+        error = StageError(f"the process of {context.stage.name} died ({_cause(process.exitcode)})")
+    finally:
+        process.terminate()
+        process.join()
+    if error is not None:
+        raise error
+
+
+def _listen(receiver: Connection, context: Context) -> Exception | None:
+    """Forward progress until the stage ends; returns its error."""
+    while True:
+        kind, *arguments = receiver.recv()
+        if kind == "end":
+            error: Exception | None = arguments[0]
+            return error
+        getattr(context.progress, kind)(*arguments)
+
+
+def _cause(exitcode: int | None) -> str:
+    if exitcode is not None and exitcode < 0:
+        return f"killed by {signal.Signals(-exitcode).name}; often a lack of memory"
+    return f"exit code {exitcode}"
+
+
+def _work(context: Context, sender: Connection) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it too, and ends this process
+    try:
+        context.stage.run(replace(context, progress=_Sender(sender)))
+    except (SimpipeError, OSError, MemoryError) as error:
+        sender.send(("end", error))
+    except Exception as error:
+        sender.send(("end", RuntimeError(f"{type(error).__name__}: {error}\n{traceback.format_exc()}")))
+    else:
+        sender.send(("end", None))
+
+
+class _Sender:
+    """Progress that travels through a pipe."""
+
+    def __init__(self, sender: Connection) -> None:
+        self._sender = sender
+
+    def begin(self, label: str, total: int | None = None, unit: str = "") -> None:
+        self._send("begin", label, total, unit)
+
+    def advance(self, count: int = 1, detail: str = "") -> None:
+        self._send("advance", count, detail)
+
+    def note(self, text: str) -> None:
+        self._send("note", text)
+
+    def _send(self, *event: Any) -> None:
+        self._sender.send(event)

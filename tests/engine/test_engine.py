@@ -1,0 +1,361 @@
+"""The engine on toy stages: what runs, why, and what a failure leaves."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from toy import NAMES, RAN, TOYS, Double, Read, Recorder, ToyConfig, content, double, read, total
+
+from simpipe.engine.execute import execute
+from simpipe.engine.lock import run_lock
+from simpipe.engine.plan import Request, plan, require_same_data, select
+from simpipe.engine.rundir import RECEIPT, RunDir, commit, prepare_staging, recover, seal
+from simpipe.engine.stage import Context, DeclaredConfig, Stage, declared, stage
+from simpipe.errors import (
+    DamagedError,
+    DataError,
+    DiskError,
+    LockedError,
+    StageError,
+    UpstreamError,
+    UsageError,
+)
+from simpipe.files import read_json, write_json
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDir:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "numbers.txt").write_text("1 2 3")
+    (tmp_path / "runs" / "toy").mkdir(parents=True)
+    RAN.clear()
+    return RunDir(tmp_path / "runs" / "toy")
+
+
+def request(run: RunDir, config: ToyConfig | None = None, **changes) -> Request:
+    config = config or ToyConfig()
+    wanted = Request(run.path.parents[1] / "data", config, config.flat(), NAMES)
+    return replace(wanted, **changes)
+
+
+def ran(run: RunDir, config: ToyConfig | None = None, stages=TOYS, **changes) -> list[str]:
+    """Execute, and return the stages whose body ran."""
+    RAN.clear()
+    execute(run, stages, request(run, config, **changes), Recorder())
+    return list(RAN)
+
+
+def states(run: RunDir, config: ToyConfig | None = None, **changes) -> dict[str, str]:
+    return {each.stage.name: each.state for each in plan(run, TOYS, request(run, config, **changes))}
+
+
+def result(run: RunDir) -> int:
+    return json.loads((run.stage("total") / "total.json").read_text())
+
+
+def test_everything_runs_once_and_the_second_time_nothing(run):
+    assert states(run) == {"read": "missing", "double": "missing", "total": "missing"}
+    assert ran(run) == ["read", "double", "total"]
+    assert result(run) == 12
+    assert ran(run) == []
+    assert set(states(run).values()) == {"fresh"}
+    assert not (run.path / ".stage").exists() or not any((run.path / ".stage").iterdir())
+
+
+def test_a_key_makes_stale_only_the_stages_that_declare_it(run):
+    ran(run)
+    assert states(run, ToyConfig(double=Double(3))) == {"read": "fresh", "double": "stale", "total": "pending"}
+    assert ran(run, ToyConfig(double=Double(3))) == ["double", "total"]
+    assert result(run) == 18
+
+
+def test_the_reason_names_the_key_and_both_values(run):
+    ran(run)
+    stale = list(plan(run, TOYS, request(run, ToyConfig(double=Double(5)))))[1]
+    assert [reason.to_json() for reason in stale.reasons] == [
+        {"code": "config", "key": "double.factor", "old": 2, "new": 5}
+    ]
+
+
+def test_early_cut_off_stops_where_the_output_is_the_same(run):
+    ran(run)
+    assert ran(run, ToyConfig(read=Read(50))) == ["read"], "no number is above 50: the output is the same"
+    assert set(states(run, ToyConfig(read=Read(50))).values()) == {"fresh"}
+
+
+def test_touching_the_source_runs_nothing_and_changing_it_runs_what_depends_on_it(run):
+    ran(run)
+    numbers = run.path.parents[1] / "data" / "numbers.txt"
+    os.utime(numbers, (1, 1))
+    assert ran(run) == []
+    numbers.write_text("1 2 4")
+    assert ran(run) == ["read", "double", "total"]
+
+
+def test_force_runs_what_is_fresh_and_what_follows_is_still_cut_off(run):
+    ran(run)
+    assert ran(run, forced=frozenset(["double"])) == ["double"]
+
+
+def test_a_raised_version_makes_the_stage_stale(run):
+    ran(run)
+    newer = replace(double, version=2)
+    assert ran(run, stages=(read, newer, total)) == ["double"]
+
+
+@pytest.mark.parametrize("damage", ["delete", "truncate", "flip", "empty"])
+def test_a_damaged_output_is_named_and_rebuilt_by_run_and_refused_by_a_later_stage_alone(run, damage):
+    ran(run)
+    victim = run.stage("double") / "doubled.json"
+    raw = victim.read_bytes()
+    if damage == "delete":
+        victim.unlink()
+    else:
+        victim.write_bytes({"truncate": raw[:-1], "flip": b"{" + raw[1:], "empty": b""}[damage])
+    assert states(run)["double"] == "damaged"
+    with pytest.raises(DamagedError, match=r"doubled\.json"):
+        ran(run, selected=["total"])
+    assert ran(run) == ["double"]
+    assert result(run) == 12
+
+
+def test_a_log_may_be_lost(run):
+    ran(run)
+    (run.stage("read") / "log.txt").unlink()
+    assert set(states(run).values()) == {"fresh"}
+
+
+def test_a_lone_stage_refuses_a_stale_upstream_and_says_what_mends_it(run):
+    ran(run)
+    with pytest.raises(UpstreamError) as refused:
+        ran(run, ToyConfig(double=Double(7)), selected=["total"])
+    assert refused.value.exit_code == 4
+    assert "double.factor 2 → 7" in refused.value.message
+    assert "--to double" in str(refused.value.hint)
+    assert RAN == []
+
+
+def test_a_lone_stage_rebuilds_just_itself(run):
+    ran(run)
+    for file in run.stage("double").iterdir():
+        file.unlink()
+    run.stage("double").rmdir()
+    assert ran(run, selected=["double"]) == ["double"]
+    assert set(states(run).values()) == {"fresh"}
+
+
+def test_a_failing_stage_leaves_the_old_generation_and_the_run_goes_on_from_there(run):
+    ran(run)
+
+    def broken(ctx: Context) -> None:
+        (ctx.out / "doubled.json").write_text("half")
+        raise ValueError("no")
+
+    with pytest.raises(StageError, match="double failed: ValueError: no"):
+        ran(run, ToyConfig(double=Double(3)), stages=(read, replace(double, run=broken), total))
+    assert result(run) == 12
+    assert states(run)["double"] == "fresh", "for the old configuration the old generation is still right"
+    assert "Traceback" in (run.path / "log.jsonl").read_text()
+    recover(run, TOYS)
+    assert ran(run, ToyConfig(double=Double(3))) == ["double", "total"]
+
+
+def test_a_full_disk_is_a_disk_error(run):
+    def full(ctx: Context) -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(DiskError) as error:
+        ran(run, stages=(replace(read, run=full), double, total))
+    assert error.value.exit_code == 7
+
+
+def test_a_source_that_changes_while_it_is_read_commits_nothing(run):
+    numbers = run.path.parents[1] / "data" / "numbers.txt"
+
+    def edited_meanwhile(ctx: Context) -> None:
+        read.run(ctx)
+        numbers.write_text("9 9 9")
+
+    with pytest.raises(DataError, match="changed while read read it"):
+        ran(run, stages=(replace(read, run=edited_meanwhile), double, total))
+    assert states(run)["read"] == "missing"
+    assert ran(run) == ["read", "double", "total"]
+    assert result(run) == 54
+
+
+def test_what_was_sealed_before_a_kill_is_committed_at_the_next_start(run):
+    ran(run)
+    staged = prepare_staging(run, double)
+    (staged / "doubled.json").write_text("[7]")
+    document = read_json(run.stage("double") / RECEIPT)
+    seal(staged, double, {key: document[key] for key in ("stage", "key", "key_doc")})
+    assert recover(run, TOYS) == ["double: had finished when the last run ended; committed now"]
+    assert (run.stage("double") / "doubled.json").read_text() == "[7]"
+
+
+def test_a_kill_between_the_two_renames_is_mended(run):
+    ran(run)
+    run.previous("double").parent.mkdir()
+    run.stage("double").rename(run.previous("double"))
+    assert states(run)["double"] == "missing"
+    recover(run, TOYS)
+    assert set(states(run).values()) == {"fresh"}
+    assert not (run.path / ".old").exists()
+
+
+def test_half_made_staging_is_cleared(run):
+    ran(run)
+    (prepare_staging(run, double) / "doubled.json").write_text("ha")
+    recover(run, TOYS)
+    assert not (run.path / ".stage").exists()
+    assert ran(run) == []
+
+
+def test_commit_replaces_whole_folders(run):
+    ran(run)
+    (run.stage("total") / "stray").write_text("left by hand")
+    ran(run, forced=frozenset(["total"]))
+    assert not (run.stage("total") / "stray").exists()
+    with pytest.raises(FileNotFoundError):
+        commit(run, "double")
+
+
+def test_a_stage_that_writes_other_files_than_it_declares_is_a_bug_that_shows(run):
+    def stray(ctx: Context) -> None:
+        read.run(ctx)
+        (ctx.out / "more.txt").write_text("")
+
+    with pytest.raises(StageError, match="declares"):
+        ran(run, stages=(replace(read, run=stray), double, total))
+
+
+@pytest.mark.parametrize("content_of_receipt", ["", "{", "[]", '{"schema": "simpipe.stage/99", "simpipe": "9.1"}'])
+def test_an_unreadable_or_newer_receipt_is_damage_with_the_file_named(run, content_of_receipt):
+    ran(run)
+    (run.stage("double") / RECEIPT).write_text(content_of_receipt)
+    damaged = list(plan(run, TOYS, request(run)))[1]
+    assert damaged.state == "damaged"
+    assert RECEIPT in str(damaged.reasons[0])
+    assert ran(run) == ["double"]
+
+
+def test_stages_cannot_read_what_they_do_not_declare(run):
+    context = Context(total, run.path, run.path, run.path, run.path, None, Recorder())
+    with pytest.raises(LookupError, match=r"read/numbers\.json"):
+        context.path("read/numbers.json")
+    config = DeclaredConfig(ToyConfig(), ("read.limit",))
+    assert config.read.limit == 100
+    with pytest.raises(LookupError, match=r"double"):
+        _ = config.double
+
+
+def test_declared_takes_sections_and_keys_but_no_namesakes():
+    values = {"train.lr": 1, "train.epochs": 2, "trainer.x": 3, "seed": 4}
+    assert declared(values, ("train", "seed")) == {"train.lr": 1, "train.epochs": 2, "seed": 4}
+    assert declared(values, ("train.lr",)) == {"train.lr": 1}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ((), ["read", "double", "total"]),
+        (("double",), ["double", "total"]),
+        ((None, "double"), ["read", "double"]),
+        ((None, None, "total"), ["total"]),
+    ],
+)
+def test_select(arguments, expected):
+    assert select(NAMES, *arguments) == expected
+
+
+@pytest.mark.parametrize("arguments", [("total", "read"), ("nothing",), ("read", None, "total")])
+def test_select_refuses(arguments):
+    with pytest.raises(UsageError):
+        select(NAMES, *arguments)
+
+
+def test_moved_data_are_the_same_data_and_other_data_are_refused(run):
+    ran(run)
+    write_json(run.path / "run.json", {"schema": "simpipe.run/1", "source": str(request(run).source)})
+    other = run.path.parents[1] / "other"
+    other.mkdir()
+    (other / "numbers.txt").write_text("1 2 3")
+    require_same_data(run, TOYS, request(run, source=other))
+    (other / "numbers.txt").write_text("4")
+    with pytest.raises(UsageError, match="is about other data"):
+        require_same_data(run, TOYS, request(run, source=other))
+
+
+def test_a_source_that_is_gone_is_taken_as_it_was_where_that_is_allowed(run):
+    ran(run)
+    gone = run.path.parents[1] / "gone"
+    assert set(states(run, source=gone, source_may_be_gone=True).values()) == {"fresh"}
+
+
+@stage(version=1, outputs=("pid.txt",), own_process=True)
+def apart(ctx: Context) -> None:
+    """Say which process this is."""
+    ctx.progress.note("hello")
+    (ctx.out / "pid.txt").write_text(str(os.getpid()))
+
+
+@stage(version=1, outputs=("never.txt",), own_process=True)
+def dies(ctx: Context) -> None:
+    """Die like a process that is out of memory."""
+    os.kill(os.getpid(), 9)
+
+
+@stage(version=1, outputs=("never.txt",), own_process=True)
+def refuses(ctx: Context) -> None:
+    """Fail with an error for people."""
+    raise DataError("bad picture", hint="look at it")
+
+
+def _alone(run: RunDir, one: Stage) -> Recorder:
+    recorder = Recorder()
+    execute(run, (one,), request(run, selected=[one.name]), recorder)
+    return recorder
+
+
+def test_a_stage_with_its_own_process(run):
+    recorder = _alone(run, apart)
+    assert ("note", "hello") in recorder.heard
+    assert int((run.stage("apart") / "pid.txt").read_text()) != os.getpid()
+
+
+def test_the_death_and_the_errors_of_a_process_arrive(run):
+    with pytest.raises(StageError, match="SIGKILL"):
+        _alone(run, dies)
+    with pytest.raises(DataError, match="bad picture") as error:
+        _alone(run, refuses)
+    assert error.value.hint == "look at it"
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from simpipe.engine.lock import run_lock
+with run_lock(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_the_lock_names_its_holder_and_dies_with_it(run):
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(run.path)], stdout=subprocess.PIPE)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == b"held\n"
+    with pytest.raises(LockedError, match=f"process {holder.pid}"), run_lock(run.path):
+        pass
+    holder.kill()
+    holder.wait()
+    with run_lock(run.path):
+        pass
+
+
+def test_content_is_asked_with_a_listener(run):
+    assert content(request(run).source, run.cache, Recorder()).keys() == {"data"}
