@@ -1,6 +1,10 @@
 """What a stage tells while it works. The one object that points back to whoever runs it."""
 
+import os
+import sys
+import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
 T = TypeVar("T")
@@ -40,3 +44,21 @@ def track(
     for item in items:
         yield item
         progress.advance()
+
+
+@contextmanager
+def quiet_stderr() -> Iterator[None]:
+    """Hide what native libraries write to stderr while they load; shown after all if an error leaves."""
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as captured:
+        os.dup2(captured.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            captured.seek(0)
+            os.write(saved, captured.read())
+            raise
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)

@@ -1,5 +1,6 @@
 """Which stages would run, and why. The same code plans a dry run, a real one, and `status`."""
 
+import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,14 +72,16 @@ def select(
     """
     if only is not None and (first or last):
         raise UsageError("--only cannot be combined with --from or --to")
-    first, last = only or first or names[0], only or last or names[-1]
-    for name in (first, last):
+    ends = (only or first or names[0], only or last or names[-1])
+    for name in ends:
         if name not in names:
-            raise UsageError(f"no stage is called {name!r}", hint=f"the stages are {', '.join(names)}")
-    start, stop = names.index(first), names.index(last)
+            close = difflib.get_close_matches(name, names, 1)
+            guess = f"did you mean {close[0]}? " if close else ""
+            raise UsageError(f"no stage is called {name!r}", hint=f"{guess}the stages are {', '.join(names)}")
+    start, stop = map(names.index, ends)
     if start > stop:
         raise UsageError(
-            f"--from {first} comes after --to {last}", hint=f"the order is {', '.join(names)}"
+            f"--from {ends[0]} comes after --to {ends[1]}", hint=f"the order is {', '.join(names)}"
         )
     return list(names[start : stop + 1])
 

@@ -1,0 +1,39 @@
+"""The command line's tree. Commands import what they need when they run, so that help is instant."""
+
+import typer
+
+from simpipe import __version__
+from simpipe.cli.options import EXIT_CODES
+from simpipe.cli.pipeline import add_stage_commands, run
+from simpipe.cli.reading import init, query, status
+
+app = typer.Typer(
+    name="simpipe",
+    help="From a folder of labelled images to a metric-learning baseline and an honest report.",
+    epilog=EXIT_CODES,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"simpipe {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def root(
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Print the version and leave."
+    ),
+) -> None:
+    pass
+
+
+app.command(rich_help_panel="The whole pipeline")(run)
+app.command(rich_help_panel="A finished run")(status)
+app.command(rich_help_panel="A finished run")(query)
+app.command(rich_help_panel="Configuration")(init)
+add_stage_commands(app)

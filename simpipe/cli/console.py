@@ -1,0 +1,96 @@
+"""What people see: progress and one line for each stage on stderr, results on stdout."""
+
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from simpipe.engine.execute import Outcome
+from simpipe.engine.plan import Assessment
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+    from rich.progress import TaskID
+
+QUIET_SECONDS = 30.0
+"""Without a terminal, a long piece of work says once in this time how far it is."""
+
+
+class Console:
+    """Hears of a run and tells it: a bar on a terminal, plain lines elsewhere.
+
+    Args:
+        quiet: tell nothing but what a stage notes.
+        verbose: tell all reasons, not only the first.
+    """
+
+    def __init__(self, quiet: bool = False, verbose: bool = False) -> None:
+        self._quiet, self._verbose = quiet, verbose
+        self._bars: Bars | None = None
+        self._task: TaskID | None = None
+        self._label, self._unit, self._done = "", "", 0
+        self._total: int | None = None
+        self._spoken = time.monotonic()
+
+    def stage_starts(self, assessment: Assessment) -> None:
+        reasons = [str(reason) for reason in assessment.reasons]
+        if not self._verbose and len(reasons) > 1:
+            reasons = [reasons[0], f"and {len(reasons) - 1} more"]
+        self._line(f"{assessment.stage.name:10} …        {', '.join(reasons)}")
+
+    def stage_ends(self, outcome: Outcome) -> None:
+        self._close()
+        took = f"{outcome.seconds:5.1f} s" if outcome.action == "ran" else "fresh"
+        self._line(f"{outcome.stage:10} {took:8}")
+
+    def begin(self, label: str, total: int | None = None, unit: str = "") -> None:
+        self._close()
+        self._label, self._total, self._done, self._unit = label, total, 0, unit
+        self._spoken = time.monotonic()
+        if not self._quiet and sys.stderr.isatty():
+            self._bars = _bars()
+            self._bars.start()
+            self._task = self._bars.add_task(f"  {label}", total=total, unit=unit, detail="")
+
+    def advance(self, count: int = 1, detail: str = "") -> None:
+        self._done += count
+        if self._bars is not None and self._task is not None:
+            self._bars.update(self._task, advance=count, detail=detail)
+        elif time.monotonic() - self._spoken > QUIET_SECONDS:
+            self._spoken = time.monotonic()
+            total = f" of {self._total:,}" if self._total else ""
+            self._line(f"  {self._label} {self._done:,}{total} {self._unit} {detail}".rstrip())
+
+    def note(self, text: str) -> None:
+        if self._bars is not None:
+            self._bars.console.print(f"  note: {text}", markup=False, highlight=False)
+        else:
+            print(f"  note: {text}", file=sys.stderr)
+
+    def close(self) -> None:
+        """Take down what is still drawn."""
+        self._close()
+
+    def _close(self) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+        self._bars, self._task = None, None
+
+    def _line(self, text: str) -> None:
+        if not self._quiet:
+            print(text, file=sys.stderr, flush=True)
+
+
+def _bars() -> "Bars":
+    from rich.console import Console as RichConsole
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[unit]}", markup=False),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[detail]}", markup=False),
+        console=RichConsole(stderr=True),
+        transient=True,
+    )

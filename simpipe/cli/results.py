@@ -1,0 +1,129 @@
+"""Results on stdout: the plan, the headline numbers, the matches of a query."""
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from simpipe.engine.plan import Assessment
+from simpipe.engine.rundir import RunDir
+
+if TYPE_CHECKING:
+    from simpipe.runs import QueryResult
+
+
+def print_json(document: dict[str, Any]) -> None:
+    print(json.dumps(document, indent=1, ensure_ascii=False))
+
+
+def print_plan(
+    run: RunDir, assessments: Iterable[Assessment], selected: Sequence[str], as_json: bool
+) -> None:
+    """The state of each selected stage, and why it would run."""
+    chosen = [assessment for assessment in assessments if assessment.stage.name in selected]
+    if as_json:
+        stages = [assessment.to_json() for assessment in chosen]
+        print_json({"schema": "simpipe.plan/1", "run": str(run.path), "stages": stages})
+        return
+    print(run.path)
+    for assessment in chosen:
+        reasons = "; ".join(map(str, assessment.reasons))
+        print(f"  {assessment.stage.name:10} {assessment.state:8} {reasons}".rstrip())
+
+
+def print_results(run: RunDir, stages: Sequence[str], quiet: bool) -> None:
+    """The headline numbers if they were measured, and where the report is."""
+    if not quiet and "evaluate" in stages:
+        for line in headline(run):
+            print(line)
+    report = run.path / "report.html"
+    if "report" in stages and report.is_file():
+        print(report if quiet else f"report  {report}")
+
+
+def headline(run: RunDir) -> list[str]:
+    """How good, how sure, worth training or not, what to mend first."""
+    metrics = json.loads((run.stage("evaluate") / "metrics.json").read_bytes())
+    calibration = json.loads((run.stage("calibrate") / "calibration.json").read_bytes())
+    lines = [""]
+    seen = metrics["blocks"]["seen"]
+    if "reason" in seen:
+        lines.append(f"accuracy   not measured: {seen['reason']}")
+    else:
+        counts, values = seen["counts"], seen["metrics"]
+        lines.append(
+            f"accuracy@1 {_estimate(values['accuracy@1'])}   "
+            f"{counts['queries']:,} test images of {counts['classes']} labels against {counts['gallery']:,}"
+        )
+        lines.append(f"map@r      {_estimate(values['map@r'])}")
+    lines += [_gain(gain) for gain in metrics["gain"] if gain["metric"] != "map@r"]
+    open_set = metrics["blocks"]["open_set"]
+    if "reason" not in open_set:
+        counts = open_set["counts"]
+        lines.append(
+            f"unknowns   AUROC {_estimate(open_set['metrics']['auroc'])}   "
+            f"{counts['unknown']:,} images of {counts['unknown_classes']} held-out labels"
+        )
+    lines += [_threshold(name, entry) for name, entry in calibration["thresholds"].items()]
+    lines.append(_findings(run))
+    return [*lines, ""]
+
+
+def _estimate(estimate: dict[str, Any]) -> str:
+    value, low, high = (estimate[name] for name in ("value", "low", "high"))
+    if value is None:
+        return "–"
+    return f"{value:.3f}" if low is None else f"{value:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def _gain(gain: dict[str, Any]) -> str:
+    value, low, high = (gain[name] for name in ("value", "low", "high"))
+    if value is None:
+        return f"training   {gain['block']}: no gain could be measured"
+    if low is None:
+        verdict, interval = "no interval", ""
+    else:
+        verdict = "better" if low > 0 else "worse" if high < 0 else "no measurable difference"
+        interval = f" [{low:+.3f}, {high:+.3f}]"
+    return (
+        f"training   {gain['metric']} {value:+.3f}{interval} over {gain['from']} "
+        f"({gain['block']} labels): {verdict}; {gain['fixed']} fixed, {gain['broken']} broken"
+    )
+
+
+def _threshold(name: str, entry: dict[str, Any]) -> str:
+    if entry["distance"] is None:
+        return f"threshold  {name}: none; {entry['reason']}"
+    test = entry["on_test"]
+    parts = [
+        f"{share} {test[key]:.1%}"
+        for key, share in (
+            ("accepted", "answers"),
+            ("precision", "precision"),
+            ("unknown_accept", "unknowns let in"),
+        )
+        if test[key] is not None
+    ]
+    return f"threshold  {name}: distance ≤ {entry['distance']:.3f}; on test {', '.join(parts)}"
+
+
+def _findings(run: RunDir) -> str:
+    path = run.stage("evaluate") / "findings.csv"
+    with path.open(encoding="utf-8", newline="") as stream:
+        kinds = Counter(row["kind"] for row in csv.DictReader(stream))
+    if not kinds:
+        return "findings   none"
+    told = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in kinds.most_common())
+    return f"findings   {told}: {path}"
+
+
+def print_matches(results: "Sequence[QueryResult]") -> None:
+    """Each queried image with its label and its neighbours."""
+    for result in results:
+        match = result.match
+        called = match.label or f"unknown (nearest is {match.nearest_label})"
+        limit = "no threshold" if match.threshold is None else f"threshold {match.threshold:.3f}"
+        print(f"{result.query}: {called}   distance {match.distance:.3f}, {limit}")
+        for neighbour in result.neighbours:
+            print(f"  {neighbour.distance:.3f}  {neighbour.label:20} {neighbour.path}")

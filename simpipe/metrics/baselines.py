@@ -1,0 +1,145 @@
+"""The lower rungs of the ladder: chance in closed form, and two projections fitted on train only."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Floats = NDArray[np.floating[Any]]
+Ints = NDArray[np.integer[Any]]
+
+BLOCK_ROWS = 4096
+
+
+def chance(
+    query_labels: Ints,
+    gallery_labels: Ints,
+    query_exclude: Ints | None = None,
+    gallery_exclude: Ints | None = None,
+    recall_at: tuple[int, ...] = (1, 5, 10),
+) -> dict[str, Array]:
+    """What a random order of the gallery is expected to score, for each query: float64 [nq].
+
+    With `n` visible items and `R` positives among them: accuracy@1 = precision@k = r_precision = R / n,
+    recall@k = 1 - C(n - R, k) / C(n, k), and
+    map@r = (1/R) sum_{i<=R} (R/n) (1 + (i - 1)(R - 1)/(n - 1)) / i.
+    Retrieval metrics are NaN where R = 0; accuracy@1 is then 0. `accuracy@5` and `mrr` have no short form.
+    """
+    n, positives = _visible(query_labels, gallery_labels, query_exclude, gallery_exclude)
+    lone = positives == 0
+    share = np.where(lone, 0.0, positives / np.maximum(n, 1))
+    harmonic = np.concatenate([[0.0], np.cumsum(1.0 / np.arange(1, positives.max(initial=0) + 1))])[positives]
+    follow = np.divide(positives - 1, n - 1, out=np.zeros(len(n)), where=n > 1)
+    map_at_r = (harmonic + follow * (positives - harmonic)) / np.maximum(n, 1)
+    values = {f"recall@{k}": 1.0 - _none_of(n, positives, k) for k in recall_at}
+    values |= {"precision@5": np.minimum(5, n) / 5 * share, "r_precision": share, "map@r": map_at_r}
+    return {"accuracy@1": share} | {name: np.where(lone, np.nan, each) for name, each in values.items()}
+
+
+class Projection(NamedTuple):
+    """`x -> (x - mean) @ matrix`, then length 1: `mean` float64 [d], `matrix` float64 [d, dims]."""
+
+    mean: Array
+    matrix: Array
+
+
+def apply_projection(features: Floats, projection: Projection) -> NDArray[np.float32]:
+    """Project `features` [n, d], in blocks, to rows of length 1: float32 [n, dims]. Zero rows stay zero."""
+    projected = np.empty((len(features), projection.matrix.shape[1]), np.float32)
+    for start in range(0, len(features), BLOCK_ROWS):
+        block = (features[start : start + BLOCK_ROWS] - projection.mean) @ projection.matrix
+        length = np.linalg.norm(block, axis=1, keepdims=True)
+        projected[start : start + BLOCK_ROWS] = block / np.where(length > 0, length, 1.0)
+    return projected
+
+
+def whiten_fit(
+    train: Floats, dims: int = 128, shrinkage: float = 0.1
+) -> tuple[Projection | None, str | None]:
+    """PCA whitening (Jegou & Chum 2012) of `train` [n, d] to at most `dims`, or None and the reason.
+
+    Each kept direction is divided by `sqrt(variance + shrinkage * mean kept variance)`, which keeps the
+    noise of weak directions down.
+    """
+    mean, directions, variance = _principal(train, dims)
+    if not len(variance):
+        return None, "the features of train do not vary"
+    scale = 1.0 / np.sqrt(variance + shrinkage * variance.mean())
+    return Projection(mean, directions * scale), None
+
+
+def lda_fit(
+    train: Floats, labels: Ints, dims: int = 128, reduced: int = 256
+) -> tuple[Projection | None, str | None]:
+    """Linear discriminants of `train` [n, d] with its `labels` [n], or None and the reason.
+
+    The features are reduced to `reduced` principal directions first; the scatter within classes is
+    shrunk after Ledoit and Wolf, so that classes of one image and fewer images than directions are no
+    obstacle. Keeps at most `dims` and (classes - 1) directions.
+    """
+    from scipy.linalg import eigh
+    from sklearn.covariance import ledoit_wolf
+
+    classes, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    if len(classes) < 3:
+        return None, "discriminants need 3 labels: with two there is one direction, and only its sign is left"
+    if len(labels) == len(classes):
+        return None, "discriminants need a label with two images in train"
+    mean, directions, variance = _principal(train, reduced)
+    if not len(variance):
+        return None, "the features of train do not vary"
+    reduced_train = (train - mean) @ directions
+    sums = np.zeros((len(classes), reduced_train.shape[1]))
+    np.add.at(sums, inverse, reduced_train)
+    means = sums / counts[:, None]
+    within = reduced_train - means[inverse]
+    if np.allclose(within, 0.0):
+        return None, "all images of a label have the same features"
+    scatter, _ = ledoit_wolf(within, assume_centered=True)
+    between = (means * counts[:, None]).T @ means / len(labels)
+    strength, matrix = eigh(between, scatter + 1e-9 * np.trace(scatter) / len(scatter) * np.eye(len(scatter)))
+    kept = np.argsort(strength)[::-1][: min(dims, len(classes) - 1)]
+    return Projection(mean, directions @ matrix[:, kept]), None
+
+
+def _principal(train: Floats, dims: int) -> tuple[Array, Array, Array]:
+    """Mean [d], principal directions [d, r] and their variances [r], r <= dims without the empty ones."""
+    features = np.asarray(train, np.float64)
+    mean = features.mean(axis=0)
+    centred = features - mean
+    variance, directions = np.linalg.eigh(centred.T @ centred / max(1, len(features)))
+    order = np.argsort(variance)[::-1][: min(dims, len(features) - 1)]
+    order = order[variance[order] > 1e-10 * max(float(variance[-1]), 1e-6)]
+    return mean, directions[:, order], variance[order]
+
+
+def _visible(
+    query_labels: Ints, gallery_labels: Ints, query_exclude: Ints | None, gallery_exclude: Ints | None
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """How many gallery items each query sees, and how many of them carry its label: int64 [nq] each."""
+    n = np.full(len(query_labels), len(gallery_labels), np.int64)
+    positives = _count(query_labels[:, None], gallery_labels[:, None])
+    if query_exclude is None or gallery_exclude is None:
+        return n, positives
+    hidden = _count(query_exclude[:, None], gallery_exclude[:, None])
+    hidden_positives = _count(
+        np.stack([query_labels, query_exclude], 1), np.stack([gallery_labels, gallery_exclude], 1)
+    )
+    return n - hidden, positives - hidden_positives
+
+
+def _count(rows: Ints, among: Ints) -> NDArray[np.int64]:
+    """How often each row of `rows` [nq, c] is in `among` [ng, c]."""
+    _, codes = np.unique(np.concatenate([among, rows]), axis=0, return_inverse=True)
+    codes = codes.reshape(-1)
+    return np.bincount(codes[: len(among)], minlength=int(codes.max(initial=0)) + 1)[codes[len(among) :]]
+
+
+def _none_of(n: NDArray[np.int64], positives: NDArray[np.int64], k: int) -> Array:
+    """The probability that `k` items drawn from `n` hold none of the positives."""
+    none = np.ones(len(n))
+    for i in range(k):
+        left = np.maximum(n - i, 1)
+        none = np.where(i < n, none * np.maximum(n - positives - i, 0) / left, none)
+    return none

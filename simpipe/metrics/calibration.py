@@ -1,0 +1,175 @@
+"""From which distance on is a match "unknown"? Thresholds chosen on calibration queries.
+
+Everything works on three arrays, one entry per query: `distance` of its best match (inf where it has
+none), `correct` (the match's label is the query's) and `known` (the query's label is in the gallery).
+A match is accepted where `distance <= threshold`. Precision, recall and F1 count known queries only:
+accepted and right is a true positive, every other known query a miss.
+"""
+
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simpipe.metrics.intervals import wilson
+
+Floats = NDArray[np.floating[Any]]
+Bools = NDArray[np.bool_]
+
+
+class Threshold(NamedTuple):
+    """A distance for one target; None where the target cannot be met, and `reason` says why."""
+
+    target: str
+    distance: float | None
+    reason: str | None = None
+
+
+class Target(NamedTuple):
+    """What a threshold is for: `kind` optimal | precision | unknown_accept, with its level in (0, 1)."""
+
+    kind: str
+    level: Fraction | None = None
+
+
+def parse_target(name: str) -> Target:
+    """`optimal`, `precision_0.95`, `unknown_accept_0.10` -> Target. Raises ValueError for other names."""
+    kind, _, level = name.rpartition("_")
+    if name == "optimal":
+        return Target("optimal")
+    try:
+        parsed = Fraction(level)
+    except (ValueError, ZeroDivisionError):
+        parsed = Fraction(0)
+    if kind not in ("precision", "unknown_accept") or not 0 < parsed < 1:
+        raise ValueError(
+            f"{name!r} is no target; targets are optimal, precision_P and unknown_accept_A with 0 < P, A < 1"
+        )
+    return Target(kind, parsed)
+
+
+def choose_thresholds(
+    distance: Floats, correct: Bools, known: Bools, targets: Sequence[str]
+) -> dict[str, Threshold]:
+    """The threshold of each target, from the calibration queries [n]; O(n log n).
+
+    - `optimal`: the largest F1; among equals the smallest distance.
+    - `precision_P`: the largest distance at which the precision is at least P, that is the one with the
+      largest recall.
+    - `unknown_accept_A`: strictly below the j-th smallest distance of the m unknown queries, with
+      j = floor((m + 1) A). Another unknown, exchangeable with these, has a rank among the m + 1 that is
+      uniform, so that it is accepted with probability at most j / (m + 1) <= A. Needs m >= 1/A - 1.
+      It counts images: unknowns of the same class are alike, so the number of classes belongs beside.
+
+    A threshold lies midway between the last distance that it accepts and the next one.
+    """
+    curve = _Curve.of(distance, correct, known)
+    choose = {"optimal": _optimal, "precision": _precision, "unknown_accept": _unknown_accept}
+    chosen = {}
+    for name in targets:
+        target = parse_target(name)
+        cut = choose[target.kind](curve, target.level or Fraction(0))
+        chosen[name] = (
+            Threshold(name, None, cut) if isinstance(cut, str) else Threshold(name, curve.threshold(cut))
+        )
+    return chosen
+
+
+def operating_point(
+    distance: Floats, correct: Bools, known: Bools, threshold: float
+) -> dict[str, float | int | None]:
+    """What accepting `distance <= threshold` does on these queries [n].
+
+    `precision` (None where nothing known is accepted), `recall`, `f1`, `accepted` (share of the known)
+    and `unknown_accept` (share of the unknown, None without any), each but `f1` with its 95 % Wilson
+    interval as `<name>_low` and `<name>_high`; `n_known`, `n_unknown` count the queries.
+    """
+    accept = distance <= np.float32(threshold)
+    n_known, n_unknown = int(known.sum()), int((~known).sum())
+    claimed = int((accept & known).sum())
+    right = int((accept & known & correct).sum())
+    shares = {
+        "precision": (right, claimed),
+        "recall": (right, n_known),
+        "accepted": (claimed, n_known),
+        "unknown_accept": (int((accept & ~known).sum()), n_unknown),
+    }
+    point: dict[str, float | int | None] = {}
+    for name, (count, of) in shares.items():
+        low, high = wilson(count, of) or (None, None)
+        point |= {name: count / of if of else None, f"{name}_low": low, f"{name}_high": high}
+    point["f1"] = 2 * right / (claimed + n_known) if n_known else None
+    return point | {"n_known": n_known, "n_unknown": n_unknown}
+
+
+class _Curve(NamedTuple):
+    """The distinct finite distances ascending, float32 [u], and what a cut after each accepts, int64 [u]."""
+
+    distance: NDArray[np.float32]
+    claimed: NDArray[np.int64]
+    right: NDArray[np.int64]
+    unknown: NDArray[np.int64]
+    n_known: int
+    n_unknown: int
+
+    @classmethod
+    def of(cls, distance: Floats, correct: Bools, known: Bools) -> "_Curve":
+        finite = np.isfinite(distance)
+        distinct, inverse = np.unique(distance[finite].astype(np.float32), return_inverse=True)
+        known_finite, right = known[finite], (known & correct)[finite]
+
+        def upto(which: Bools) -> NDArray[np.int64]:
+            return np.cumsum(np.bincount(inverse[which], minlength=len(distinct)))
+
+        return cls(
+            distinct,
+            upto(known_finite),
+            upto(right),
+            upto(~known_finite),
+            int(known.sum()),
+            int((~known).sum()),
+        )
+
+    def threshold(self, cut: int) -> float:
+        """A float32 value that accepts the distances up to number `cut` and no more."""
+        last = self.distance[cut]
+        if cut + 1 == len(self.distance):
+            return float(last)
+        following = self.distance[cut + 1]
+        middle = np.float32((float(last) + float(following)) / 2)
+        return float(middle if middle < following else last)
+
+
+def _optimal(curve: _Curve, _level: Fraction) -> int | str:
+    if not curve.right.size or not curve.right[-1]:
+        return "no known query is matched with its own label"
+    return int(np.argmax(2 * curve.right / (curve.claimed + curve.n_known)))
+
+
+def _precision(curve: _Curve, level: Fraction) -> int | str:
+    # a cut is worth a threshold where it accepts a known query more than the one before
+    steps = np.flatnonzero(np.diff(curve.claimed, prepend=0))
+    if not steps.size:
+        return "no known query has a match"
+    met = curve.right[steps] * level.denominator >= curve.claimed[steps] * level.numerator
+    if not met.any():
+        best = float(np.max(curve.right[steps] / curve.claimed[steps]))
+        return f"no distance reaches a precision of {float(level):g}; the best is {best:.3f}"
+    return int(steps[met][-1])
+
+
+def _unknown_accept(curve: _Curve, level: Fraction) -> int | str:
+    if not curve.n_unknown:
+        return "there are no unknown queries to calibrate on"
+    allowed = int((curve.n_unknown + 1) * level)
+    if not allowed:
+        needed = -(-level.denominator // level.numerator) - 1
+        return f"{float(level):g} needs {needed} unknown queries; here are {curve.n_unknown}"
+    # the first distance by which `allowed` unknowns are accepted is theirs; unknowns without a match
+    # are farther than any
+    cut = int(np.searchsorted(curve.unknown, allowed)) - 1
+    if cut < 0:
+        return f"no match is nearer than those of {allowed} unknown queries"
+    return cut

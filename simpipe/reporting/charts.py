@@ -1,0 +1,140 @@
+"""The charts: the ladder, the learning curve, the threshold curve, the sizes of the labels."""
+
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from simpipe.reporting.svg import add, drawing, markup, path
+from simpipe.reporting.text import clean, interval, is_number, number, percent, short, value_text
+from simpipe.reporting.thresholds import Curve
+
+RUNGS = ("chance", "thumbnail", "pretrained", "untrained", "whitened", "lda", "trained")
+
+
+def ladder(rungs: list[dict[str, Any]], block: str, name: str) -> Markup | None:
+    """One metric of one block for every rung, with intervals, from 0 to 100 %; None where none has it."""
+    entries = [(clean(rung["rung"]), rung["metrics"].get(name)) for rung in rungs if rung["block"] == block]
+    entries = [(rung, metric) for rung, metric in entries if number(metric) is not None]
+    if not entries:
+        return None
+    entries.sort(key=lambda entry: RUNGS.index(entry[0]) if entry[0] in RUNGS else len(RUNGS))
+    left, wide, step = 80, 240, 26
+    height = step * len(entries) + 26
+    told = ", ".join(f"{rung} {percent(number(metric))}" for rung, metric in entries)
+    root = drawing(left + wide + 140, height, f"{name} by rung: {told}", "ladder")
+    for tick in range(0, 101, 25):
+        x = left + wide * tick / 100
+        add(root, "line", x1=x, x2=x, y1=4, y2=height - 22, class_="grid")
+        add(root, "text", f"{tick} %", x=x, y=height - 6, class_="tick middle")
+    for index, (rung, metric) in enumerate(entries):
+        y = step * index + 16
+        value = number(metric)
+        assert value is not None and metric is not None  # noqa: S101 - filtered above
+        kind = "rung best" if rung == "trained" else "rung"
+        add(root, "text", rung, x=left - 10, y=y + 4, class_="end")
+        low, high = number(metric.get("low")), number(metric.get("high"))
+        if low is not None and high is not None:
+            add(
+                root,
+                "line",
+                x1=left + wide * low,
+                x2=left + wide * high,
+                y1=y,
+                y2=y,
+                class_=f"{kind} whisker",
+            )
+        add(root, "circle", cx=left + wide * value, cy=y, r=5, class_=kind)
+        add(root, "text", f"{percent(value)} {interval(metric)}", x=left + wide + 16, y=y + 4, class_="value")
+    return markup(root)
+
+
+def learning_curve(history: list[dict[str, Any]]) -> Markup | None:
+    """Loss and the first validation metric by epoch, each on its own scale; None below two epochs."""
+    if len(history) < 2:
+        return None
+    wide, high, left = 480, 170, 44
+    columns = [name for name in history[0] if any(is_number(row.get(name)) for row in history)]
+    names = ["loss"] * ("loss" in columns) + [name for name in columns if name.startswith("val")][:1]
+    if not names:
+        return None
+    root = drawing(wide + left + 60, high + 46, "learning curve: " + ", ".join(names))
+    add(root, "line", x1=left, x2=left + wide, y1=high + 10, y2=high + 10, class_="grid")
+    xs = [left + wide * index / (len(history) - 1) for index in range(len(history))]
+    for index, name in enumerate(names):
+        values = [float(row[name]) if is_number(row.get(name)) else np.nan for row in history]
+        low, top = float(np.nanmin(values)), float(np.nanmax(values))
+        span = top - low or 1.0
+        path(root, xs, [10 + high * (1 - (value - low) / span) for value in values], f"line line{index}")
+        side, anchor = (left - 6, "tick end") if index == 0 else (left + wide + 6, "tick")
+        add(root, "text", f"{top:.3g}", x=side, y=16, class_=f"{anchor} ink{index}")
+        add(root, "text", f"{low:.3g}", x=side, y=high + 8, class_=f"{anchor} ink{index}")
+        add(root, "text", short(clean(name), 30), x=left + 10 + 90 * index, y=high + 40, class_=f"ink{index}")
+    for index in (0, len(history) - 1):
+        epoch = value_text(history[index].get("epoch", index + 1))
+        add(
+            root,
+            "text",
+            f"epoch {epoch}",
+            x=xs[index],
+            y=high + 24,
+            class_="tick " + ("end" if index else ""),
+        )
+    return markup(root)
+
+
+def threshold_curve(curve: Curve, marks: list[tuple[str, float]]) -> Markup:
+    """Answered share, precision and unknowns let in by distance, with the chosen thresholds as lines."""
+    wide, high, left = 620, 220, 48
+    root = drawing(wide + left + 16, high + 72, "answered share and precision by distance threshold", "curve")
+    longest = max([float(curve.distance[-1]), *(distance for _, distance in marks)]) or 1.0
+    for tick in range(0, 101, 25):
+        y = 10 + high * (1 - tick / 100)
+        add(root, "line", x1=left, x2=left + wide, y1=y, y2=y, class_="grid")
+        add(root, "text", f"{tick} %", x=left - 6, y=y + 4, class_="tick end")
+    for tick in np.linspace(0, longest, 6).tolist():
+        add(root, "text", f"{tick:.2f}", x=left + wide * tick / longest, y=high + 26, class_="tick middle")
+    for number_of, (name, distance) in enumerate(marks):
+        x = left + wide * distance / longest
+        mark = add(root, "line", x1=x, x2=x, y1=10, y2=high + 10, class_="mark")
+        add(mark, "title", f"{name}: distance {distance:.3f}")
+        add(root, "text", str(number_of + 1), x=x + 3, y=22, class_="tick")
+    xs = [left + wide * value / longest for value in curve.distance.tolist()]
+    lines = {
+        "answered": curve.answered,
+        "precision of the answers": curve.precision,
+        "unknown let in": curve.unknown,
+    }
+    for index, (name, values) in enumerate(lines.items()):
+        if values is not None:
+            path(root, xs, [10 + high * (1 - value) for value in values.tolist()], f"line line{index}")
+            add(root, "text", name, x=left + 190 * index, y=high + 64, class_=f"ink{index}")
+    add(
+        root,
+        "text",
+        "distance of the match (left: only near matches count)",
+        x=left,
+        y=high + 44,
+        class_="tick",
+    )
+    return markup(root)
+
+
+def label_sizes(labels: list[str], counts: dict[str, np.ndarray], most: int = 60) -> Markup:
+    """Images per label as bars, stacked by split, largest first; only the `most` largest of many."""
+    total = np.sum(list(counts.values()), axis=0)
+    order = np.argsort(-total, kind="stable")[:most].tolist()
+    wide, step, left = 520, 16, 150
+    root = drawing(left + wide + 50, step * len(order) + 8, f"images per label, {len(order)} labels", "sizes")
+    scale = wide / max(int(total.max(initial=0)), 1)
+    for index, label in enumerate(order):
+        y, x = step * index + 4, float(left)
+        add(root, "text", short(clean(labels[label]), 20), x=left - 8, y=y + 10, class_="tick end")
+        for kind, (split, sizes) in enumerate(counts.items()):
+            width = float(sizes[label] * scale)
+            if width:
+                bar = add(root, "rect", x=x, y=y, width=width, height=step - 4, class_=f"split{kind % 8}")
+                add(bar, "title", f"{split}: {sizes[label]:,}")
+            x += width
+        add(root, "text", f"{total[label]:,}", x=x + 6, y=y + 10, class_="tick")
+    return markup(root)

@@ -1,0 +1,78 @@
+"""What the page shows: plain data, filled by the report stage. No paths of a run, no open files."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Content:
+    """All that the page shows, with n images, C labels, q queries and k neighbours.
+
+    Labels, file names and sample ids are untrusted text. A *row* is an index into the arrays of
+    length n; a *label id* is an index into `labels`.
+    """
+
+    title: str
+    run_name: str
+
+    metrics: dict[str, Any]
+    """`metrics.json`; also `with_leaks.metrics`: the seen block's with copies left in the gallery."""
+    calibration: dict[str, Any]
+    """`calibration.json`. In `on_calibration` and `on_test` the page reads `precision`, `recall`, `f1`,
+    `accepted`, `unknown_accept` and `n_unknown`."""
+    findings: list[dict[str, Any]]
+    """Rows of `findings.csv`. `other` is a path, a sample id or a label, as fits the kind."""
+    relations: dict[str, Any]
+    """`confused`: `[{"label", "predicted", "count", "share"}]` by name; `labels` and their `similarity`."""
+    confusion: np.ndarray
+    """int `(C, C)`: true label by predicted label, of the seen block's queries."""
+    labels: list[str]
+
+    history: list[dict[str, Any]]
+    """One entry per epoch: `epoch`, `loss`, `val_map@r`, `lr`; the page draws what is there."""
+    ingest: dict[str, Any]
+    """Numbers of the intake, e.g. files seen, quarantined, ignored; nested keys are shown dotted."""
+    sampler: dict[str, Any]
+    encoder: dict[str, Any]
+    index_quality: dict[str, Any]
+    environment: list[tuple[str, str]]
+
+    sample_id: Sequence[str]
+    path: Sequence[str]
+    """Relative to the data root; may hold the surrogates of names that are not UTF-8."""
+    label_id: np.ndarray
+    """int `(n,)`."""
+    split: Sequence[str]
+    xy: np.ndarray
+    """float32 `(n, 2)`, from `project`."""
+    predicted: np.ndarray
+    """int `(n,)`: label id; -1 for an image that was no query, or got no answer."""
+    correct: np.ndarray
+    """int `(n,)`: 1, 0, or -1 for an image that was no query."""
+    confidence: np.ndarray
+    """float `(n,)` in [0, 1]; NaN where there is none."""
+    neighbour_ids: np.ndarray
+    """int `(n, k)`: rows, nearest first, own group excluded, -1 where there are fewer."""
+    neighbour_distances: np.ndarray
+    """float `(n, k)`: cosine distances in [0, 2]."""
+    test_rows: np.ndarray
+    """int `(q,)`: the rows of the test queries."""
+    test_ids: np.ndarray
+    """int `(q, k)`: rows of the gallery (train), nearest first, -1 where there are fewer."""
+    test_distances: np.ndarray
+    """float `(q, k)`."""
+
+    thumbnails: Callable[[Sequence[int]], list[bytes]]
+    """JPEG bytes for rows, in their order; empty bytes for an image that has no picture."""
+
+    projection: dict[str, Any] = field(default_factory=dict)
+    """What `project` said of its map."""
+    voters: int = 3
+    """How many of the nearest gallery images are shown as the evidence of an answer."""
+    match_distances: np.ndarray | None = None
+    """float `(q,)`: the distance that a threshold is compared with; default: of the nearest."""
+    unknown_distances: np.ndarray | None = None
+    """float `(u,)`: the same, of queries whose label the gallery does not have."""

@@ -1,0 +1,96 @@
+"""Text and numbers as the page writes them. Labels and file names pass through `clean` first."""
+
+import math
+import re
+from typing import Any, TypeGuard
+
+SHORT = 60
+UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+ABSOLUTE = re.compile(r"(?<![\w.:/~-])(?:[A-Za-z]:[\\/]|[\\/~])(?:[^\\/\s\"']*[\\/])*(?=[^\\/\s\"'])")
+
+
+def clean(text: object) -> str:
+    """`text` without characters that hide or reorder others: controls, bidi marks, lone surrogates.
+
+    They become U+FFFD, so that two labels that differ in one still differ from a plain one.
+    """
+    return UNSEEN.sub("\ufffd", str(text)) or "(empty)"
+
+
+def short(text: str, limit: int = SHORT) -> str:
+    """At most `limit` characters of `text`, with an ellipsis for the rest."""
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def quoted(text: object) -> str:
+    """A name inside a sentence: cleaned, short, in quotes, its direction kept from the text around it."""
+    return f"“\u2068{short(clean(text), 40)}\u2069”"
+
+
+def without_folders(text: object) -> str:
+    """`text` with every absolute path cut to its last part: a page is shared, a home folder is not."""
+    return ABSOLUTE.sub("…/", clean(text))
+
+
+def is_number(value: object) -> TypeGuard[int | float]:
+    """Whether `value` is a finite number (and no boolean)."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def number(metric: Any) -> float | None:
+    """The value of a metric that is a number or `{"value": number, …}`; None where there is none."""
+    value = metric.get("value") if isinstance(metric, dict) else metric
+    return float(value) if is_number(value) else None
+
+
+def percent(value: float | None) -> str:
+    """A share in [0, 1] as a percentage with one decimal."""
+    return "–" if value is None else f"{100 * value:.1f} %"
+
+
+def interval(metric: Any, signed: bool = False) -> str:
+    """The interval of a metric in percent, `[90.4, 93.0]`, or nothing where it has none."""
+    if not isinstance(metric, dict) or not (is_number(metric.get("low")) and is_number(metric.get("high"))):
+        return ""
+    sign = "+" if signed else ""
+    return f"[{100 * metric['low']:{sign}.1f}, {100 * metric['high']:{sign}.1f}]"
+
+
+def points(value: float) -> str:
+    """A difference of two shares in percentage points, with its sign."""
+    return f"{100 * value:+.1f} points"
+
+
+def count(number_of: int, noun: str, plural: str = "") -> str:
+    """`1 image`, `2,000 images`."""
+    return f"{number_of:,} {noun if number_of == 1 else plural or noun + 's'}"
+
+
+def rows_of(document: dict[str, Any], limit: int = 40) -> list[tuple[str, str]]:
+    """A nested document as rows of dotted name and value, at most `limit`."""
+    rows = list(leaves(document, ""))
+    hidden = len(rows) - limit
+    return rows if hidden <= 0 else [*rows[:limit], ("…", f"{hidden} more")]
+
+
+def leaves(document: dict[str, Any], prefix: str) -> list[tuple[str, str]]:
+    """The values of a nested document, in order."""
+    rows: list[tuple[str, str]] = []
+    for key, value in document.items():
+        name = f"{prefix}{clean(key)}"
+        if isinstance(value, dict):
+            rows += leaves(value, f"{name}.")
+        else:
+            rows.append((short(name), value_text(value)))
+    return rows
+
+
+def value_text(value: Any) -> str:
+    """One value for a table cell."""
+    if isinstance(value, list | tuple):
+        return short(", ".join(value_text(item) for item in value[:20]), 200)
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return "–" if value is None else short(without_folders(value), 200)

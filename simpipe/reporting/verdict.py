@@ -1,0 +1,190 @@
+"""The first screen: a sentence that says whether it works and whether training was worth it, and tiles."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from simpipe.reporting.content import Content
+from simpipe.reporting.text import clean, count, interval, number, percent, points, quoted
+
+FEW_IMAGES = 100
+HEADLINES = (("seen", "accuracy@1"), ("unseen", "recall@1"))
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One number of the first screen. `tone` is good, bad, warn or empty."""
+
+    name: str
+    value: str
+    note: str
+    exact: float | None = None
+    tone: str = ""
+
+
+def metric_of(metrics: dict[str, Any], block: str, name: str) -> dict[str, Any] | None:
+    """A metric of a block, or None where the block has a reason instead or the metric no value."""
+    found = metrics.get("blocks", {}).get(block, {}).get("metrics", {}).get(name)
+    return found if isinstance(found, dict) and number(found) is not None else None
+
+
+def reason_of(metrics: dict[str, Any], block: str) -> str:
+    """Why a block was not measured; empty where it was."""
+    found = metrics.get("blocks", {}).get(block)
+    return "it was not measured" if found is None else clean(found["reason"]) if "reason" in found else ""
+
+
+def headline(metrics: dict[str, Any]) -> tuple[str, str, dict[str, Any]] | None:
+    """The block, the name and the value of the metric that stands for the run: seen labels first."""
+    for block, name in HEADLINES:
+        metric = metric_of(metrics, block, name)
+        if metric is not None:
+            return block, name, metric
+    return None
+
+
+def gain_of(metrics: dict[str, Any]) -> dict[str, Any] | None:
+    """The paired gain over the pretrained features in the headline's metric and block."""
+    chosen = headline(metrics)
+    for gain in metrics.get("gain") or []:
+        if chosen and (gain.get("block"), gain.get("metric")) == chosen[:2] and number(gain) is not None:
+            return dict(gain)
+    return None
+
+
+def judge(gain: dict[str, Any]) -> str:
+    """better, worse, or no measurable difference: an interval that holds 0 shows none."""
+    low, high = number(gain.get("low")), number(gain.get("high"))
+    if low is None or high is None:
+        return "no measurable difference"
+    return "better" if low > 0 else "worse" if high < 0 else "no measurable difference"
+
+
+def verdict(content: Content) -> str:
+    """One or two plain sentences."""
+    chosen = headline(content.metrics)
+    if chosen is None:
+        return f"Nothing could be measured: {reason_of(content.metrics, 'seen')}."
+    block, _, metric = chosen
+    share = percent(number(metric))
+    what = (
+        f"The right label for {share} of new images of the labels it knows"
+        if block == "seen"
+        else f"For {share} of images of labels it never saw, the nearest other image has the same label"
+    )
+    gain = gain_of(content.metrics)
+    if gain is None:
+        return f"{what}."
+    source = clean(gain.get("from", "pretrained"))
+    outcome = judge(gain)
+    if outcome == "no measurable difference":
+        return f"{what}. Training made no measurable difference to the {source} features."
+    return (
+        f"{what}. Training is {outcome} than the {source} features by {points(gain['value']).lstrip('+-')}."
+    )
+
+
+def worst_label(confusion: np.ndarray) -> tuple[int, int, int] | None:
+    """The label id with the lowest recall, its hits and its queries; on a tie the one with more queries.
+
+    None where every query was answered right.
+    """
+    queries = confusion.sum(axis=1)
+    hits = np.diag(confusion)
+    missed = np.flatnonzero(hits < queries)
+    if not len(missed):
+        return None
+    worst = min(missed.tolist(), key=lambda c: (hits[c] / queries[c], -queries[c]))
+    return worst, int(hits[worst]), int(queries[worst])
+
+
+def tiles(content: Content) -> list[Tile]:
+    """The tiles of the first screen, in order; what was not measured says why."""
+    return [accuracy_tile(content), gain_tile(content), macro_tile(content), *threshold_tiles(content)]
+
+
+def accuracy_tile(content: Content) -> Tile:
+    chosen = headline(content.metrics)
+    if chosen is None:
+        return Tile("accuracy@1", "–", f"Not measured: {reason_of(content.metrics, 'seen')}.", tone="warn")
+    block, name, metric = chosen
+    queries = int(metric.get("n") or 0)
+    notes = [f"{interval(metric)} n = {queries:,}".strip()]
+    if block != "seen":
+        notes.append(f"labels never seen; seen labels: {reason_of(content.metrics, 'seen')}")
+    leaks = content.metrics.get("with_leaks") or {}
+    leaky = number((leaks.get("metrics") or {}).get(name)) if block == "seen" else None
+    if leaky is not None and percent(leaky) != percent(number(metric)):
+        notes.append(f"{percent(leaky)} if copies in train counted")
+    few = queries < FEW_IMAGES
+    if few:
+        notes.append("few images: read the interval")
+    return Tile(name, percent(number(metric)), " · ".join(notes), number(metric), "warn" if few else "")
+
+
+def gain_tile(content: Content) -> Tile:
+    gain = gain_of(content.metrics)
+    if gain is None:
+        return Tile("gain over pretrained", "–", "Not measured.")
+    outcome = judge(gain)
+    flips = f"{gain.get('fixed') or 0:,} fixed, {gain.get('broken') or 0:,} broken"
+    note = f"{interval(gain, signed=True)} · {flips} · {outcome}".removeprefix(" · ")
+    tone = {"better": "good", "worse": "bad"}.get(outcome, "warn")
+    return Tile(
+        f"gain over {clean(gain.get('from', 'pretrained'))}", points(gain["value"]), note, gain["value"], tone
+    )
+
+
+def macro_tile(content: Content) -> Tile:
+    metric = metric_of(content.metrics, "seen", "macro_accuracy@1")
+    if metric is None:
+        return Tile(
+            "mean of labels", "–", f"Not measured: {reason_of(content.metrics, 'seen') or 'no value'}."
+        )
+    notes = [interval(metric)] if interval(metric) else []
+    worst = worst_label(content.confusion)
+    if worst is not None:
+        label, hits, queries = worst
+        notes.append(f"worst: {quoted(content.labels[label])} {hits} of {queries}")
+    return Tile("mean of labels", percent(number(metric)), " · ".join(notes), number(metric))
+
+
+def working_threshold(calibration: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
+    """The threshold of the first screen: the first for a precision that can be met, else the best F1."""
+    thresholds = calibration.get("thresholds") or {}
+    usable = {name: entry for name, entry in thresholds.items() if number(entry.get("distance")) is not None}
+    for name in [name for name in usable if name.startswith("precision")] + ["optimal", *usable]:
+        if name in usable:
+            return name, usable[name]
+    return None
+
+
+def threshold_tiles(content: Content) -> list[Tile]:
+    """What a threshold answers at what precision, and how many unknowns it lets in."""
+    chosen = working_threshold(content.calibration)
+    if chosen is None:
+        return [Tile("answered", "–", "No threshold could be chosen.")]
+    _, entry = chosen
+    on_test = entry.get("on_test") or {}
+    answered = number(on_test.get("accepted"))
+    right = percent(number(on_test.get("precision")))
+    note = f"at similarity ≥ {1 - entry['distance']:.2f}, {right} of them right"
+    tile = Tile("answered", percent(answered), note, answered)
+    unknown = number(on_test.get("unknown_accept"))
+    if unknown is None:
+        why = reason_of(content.metrics, "open_set") or "no test image of an unknown label"
+        return [tile, Tile("unknown let in", "–", f"Not measured: {why}.")]
+    images = count(on_test.get("n_unknown") or 0, "image")
+    note = f"of {images} with a label it never saw, called known by mistake"
+    return [tile, Tile("unknown let in", percent(unknown), note, unknown)]
+
+
+def held_out(content: Content) -> list[str]:
+    """The labels that no training image has, in the order of `labels`."""
+    unseen = {
+        int(label)
+        for label, split in zip(content.label_id.tolist(), content.split, strict=True)
+        if split.startswith("unseen")
+    }
+    return [content.labels[label] for label in sorted(unseen)]

@@ -1,0 +1,52 @@
+"""What train and index share: the pooled features of some images, from the cache or from their pixels."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from simpipe.data.decode import load_pixels
+from simpipe.data.manifest import Samples, read_manifest
+from simpipe.engine.stage import Context
+from simpipe.learning.encoder import feature_recipe
+from simpipe.learning.features import Extractor, FeatureCache, fill_cache
+
+MANIFEST = "ingest/manifest.parquet"
+
+
+def cached_features(
+    ctx: Context,
+    backbone: dict[str, Any],
+    make_extractor: Callable[[], Extractor],
+    samples: Samples,
+    rows: npt.NDArray[np.int64],
+) -> FeatureCache:
+    """The feature cache of a backbone, filled with the images of `rows`.
+
+    Originals are opened for the images that it lacks, and the backbone is built only if there are any.
+    """
+    cache = FeatureCache(ctx.cache / "features", feature_recipe(backbone))
+
+    def pixels(missing: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.uint8]]:
+        wanted = [samples.sample_id[rows[position]] for position in missing]
+        located = read_manifest(ctx.path(MANIFEST)).paths_by_sample
+        return load_pixels(
+            [ctx.source / located[sample_id] for sample_id in wanted],
+            backbone["input_size"],
+            backbone["resize"],
+            ctx.config.ingest.max_pixels,
+        )
+
+    fill_cache(cache, make_extractor, samples.sha256[rows].tolist(), pixels, ctx.progress)
+    return cache
+
+
+def feature_file(
+    path: Path, cache: FeatureCache, samples: Samples, rows: npt.NDArray[np.int64], dim: int
+) -> npt.NDArray[np.float32]:
+    """The features of `rows`, gathered into a memory-mapped file of shape (len(rows), dim)."""
+    matrix = np.lib.format.open_memmap(path, "w+", np.float32, (len(rows), dim))
+    cache.read(samples.sha256[rows].tolist(), matrix)
+    return matrix

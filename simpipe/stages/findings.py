@@ -1,0 +1,77 @@
+"""Gather what is conspicuous from everything the run knows, and write it as one table."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+from simpipe.data.manifest import Samples, read_manifest
+from simpipe.metrics import findings, label_errors
+from simpipe.metrics.findings import Finding
+from simpipe.similarity import Neighbours
+from simpipe.stages.tables import cell
+
+COLUMNS = ("kind", "severity", "score", "sample_id", "path", "label", "other", "detail", "exclude")
+SEVERITIES = ("high", "medium", "low")
+
+
+def collect(
+    samples: Samples,
+    names: list[str],
+    pretrained: Neighbours,
+    trained: Neighbours,
+    duplicate_pairs: list[list[str]],
+    manifest: Path,
+) -> list[Finding]:
+    """All findings, the gravest first.
+
+    Args:
+        samples: the images.
+        names: the labels by id.
+        pretrained: nearest neighbours of all images in the pretrained features, own group left out.
+        trained: the same in the embedding.
+        duplicate_pairs: (sample id, sample id, exact | near) from ingest.
+        manifest: names the files that could not be read.
+    """
+    row_of = {sample_id: row for row, sample_id in enumerate(samples.sample_id.tolist())}
+    known = [(row_of[first], row_of[second], kind) for first, second, kind in duplicate_pairs]
+    pairs = known + findings.similar_pairs(pretrained.ids, pretrained.distances)
+    labels = samples.label_id
+    found = [
+        *label_errors.label_errors(pretrained.ids, labels, names, trained.ids),
+        *findings.duplicate_findings(pairs, labels, samples.split.tolist()),
+        *findings.outliers(pretrained.distances, labels),
+        *label_errors.merges(trained.ids, labels, names),
+        *label_errors.splits(pretrained.ids, labels, names),
+        *findings.small_classes(labels, names),
+        *findings.unreadable(
+            (row["path"], f"{row['reason']}: {row['detail']}") for row in read_manifest(manifest).quarantined()
+        ),
+    ]
+    return sorted(found, key=lambda each: (SEVERITIES.index(each.severity), each.kind, -each.score))
+
+
+def write_findings(
+    path: Path, found: list[Finding], samples: Samples, names: list[str], manifest: Path
+) -> None:
+    """Write findings.csv; the columns are those of `COLUMNS`."""
+    located = read_manifest(manifest).paths_by_sample
+
+    def shown(row: int | None) -> str:
+        return "" if row is None else located[samples.sample_id[row]]
+
+    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
+        writer = csv.DictWriter(stream, COLUMNS)
+        writer.writeheader()
+        for each in found:
+            record: dict[str, Any] = {
+                "kind": each.kind,
+                "severity": each.severity,
+                "score": f"{each.score:.4f}",
+                "sample_id": "" if each.row is None else samples.sample_id[each.row],
+                "path": cell(each.path or shown(each.row)),
+                "label": cell(each.label or ("" if each.row is None else names[samples.label_id[each.row]])),
+                "other": cell(each.other_label or shown(each.other_row)),
+                "detail": cell(each.detail),
+                "exclude": "yes" if each.exclude else "",
+            }
+            writer.writerow(record)

@@ -1,0 +1,176 @@
+"""Draw the page: reads every artifact, computes the map, computes nothing else."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from simpipe.engine.stage import Context, stage
+from simpipe.files import read_json
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from simpipe.config import Config
+    from simpipe.data.manifest import Samples
+    from simpipe.reporting.content import Content
+
+
+@stage(
+    version=1,
+    reads=(
+        "ingest/samples.parquet",
+        "ingest/manifest.parquet",
+        "ingest/labels.json",
+        "ingest/ingest.json",
+        "ingest/thumbnails.parquet",
+        "train/encoder.json",
+        "index/embeddings.npy",
+        "calibrate/calibration.json",
+        "evaluate/metrics.json",
+        "evaluate/per_query.parquet",
+        "evaluate/neighbours.npz",
+        "evaluate/relations.json",
+        "evaluate/confusion.csv",
+        "evaluate/findings.csv",
+    ),
+    uses=("sampler/sampler_report.json", "train/history.csv", "index/index_quality.json"),
+    config=("report", "seed"),
+    outputs=("report.html", "projection.npy"),
+    own_process=True,
+)
+def report(ctx: Context) -> None:
+    """Draw the page: one self-contained file that opens offline."""
+    import numpy as np
+
+    from simpipe.data.manifest import read_samples
+    from simpipe.reporting.page import render
+    from simpipe.reporting.projection import project
+
+    config: Config = ctx.config
+    settings = config.report
+    samples = read_samples(ctx.path("ingest/samples.parquet"))
+    neighbours = np.load(ctx.path("evaluate/neighbours.npz"), allow_pickle=False)
+    embeddings = np.load(ctx.path("index/embeddings.npy"), mmap_mode="r")
+
+    ctx.progress.begin("map", len(embeddings), "images")
+    xy, projection = project(
+        neighbours["all_to_all_ids"],
+        neighbours["all_to_all_distances"],
+        len(embeddings),
+        config.seed,
+        settings.neighbours,
+        settings.min_dist,
+        settings.projector,
+        embeddings=embeddings,
+    )
+    np.save(ctx.out / "projection.npy", xy, allow_pickle=False)
+    ctx.progress.begin("page")
+    page = render(_content(ctx, samples, neighbours, xy, projection), settings.max_mb)
+    (ctx.out / "report.html").write_text(page, encoding="utf-8", errors="replace")
+
+
+def _content(
+    ctx: Context, samples: "Samples", neighbours: Any, xy: "npt.NDArray[np.float32]", projection: dict[str, Any]
+) -> "Content":
+    """Everything that the page shows, gathered from the artifacts."""
+    from simpipe.data.manifest import read_manifest
+    from simpipe.data.thumbnails import read_thumbnails
+    from simpipe.reporting.content import Content
+
+    config: Config = ctx.config
+    located = read_manifest(ctx.path("ingest/manifest.parquet")).paths_by_sample
+    calibration = read_json(ctx.path("calibrate/calibration.json"))
+    names = [label["name"] for label in read_json(ctx.path("ingest/labels.json"))["labels"]]
+    thumbnails = ctx.path("ingest/thumbnails.parquet")
+
+    def pictures(rows: Sequence[int]) -> list[bytes]:
+        return read_thumbnails(thumbnails, rows)
+
+    return Content(
+        title=config.report.title or ctx.run_folder.name,
+        run_name=ctx.run_folder.name,
+        metrics=read_json(ctx.path("evaluate/metrics.json")),
+        calibration=calibration,
+        findings=_csv(ctx, "evaluate/findings.csv"),
+        relations=read_json(ctx.path("evaluate/relations.json")),
+        confusion=_confusion(ctx),
+        labels=names,
+        history=_csv(ctx, "train/history.csv"),
+        ingest={
+            key: value
+            for key, value in read_json(ctx.path("ingest/ingest.json")).items()
+            if key not in ("schema", "duplicate_pairs")
+        },
+        sampler=read_json(ctx.path("sampler/sampler_report.json")),
+        encoder=read_json(ctx.path("train/encoder.json")),
+        index_quality=read_json(ctx.path("index/index_quality.json")),
+        environment=_environment(ctx),
+        sample_id=samples.sample_id.tolist(),
+        path=[located[sample_id] for sample_id in samples.sample_id.tolist()],
+        label_id=samples.label_id,
+        split=samples.split.tolist(),
+        xy=xy,
+        **_per_image(ctx, samples),
+        neighbour_ids=neighbours["all_to_all_ids"],
+        neighbour_distances=neighbours["all_to_all_distances"],
+        test_rows=samples.rows("test")[: len(neighbours["test_to_train_ids"])],
+        test_ids=neighbours["test_to_train_ids"],
+        test_distances=neighbours["test_to_train_distances"],
+        thumbnails=pictures,
+        projection=projection,
+        voters=3,
+    )
+
+
+def _per_image(ctx: Context, samples: "Samples") -> dict[str, Any]:
+    """Prediction, correctness and confidence of every image; −1 and NaN where it was no query."""
+    import numpy as np
+    import pandas as pd
+
+    queries = pd.read_parquet(ctx.path("evaluate/per_query.parquet"))
+    predicted = np.full(len(samples.label_id), -1)
+    correct = np.full(len(samples.label_id), -1)
+    confidence = np.full(len(samples.label_id), np.nan)
+    if "block" in queries:
+        seen = queries[queries["block"] == "seen"]
+        rows = seen["row"].to_numpy()
+        predicted[rows] = seen["predicted"].to_numpy()
+        correct[rows] = seen["accuracy@1"].to_numpy().astype(int)
+        confidence[rows] = 1.0 - seen["distance"].to_numpy()
+    return {"predicted": predicted, "correct": correct, "confidence": confidence}
+
+
+def _confusion(ctx: Context) -> "npt.NDArray[np.int64]":
+    import numpy as np
+    import pandas as pd
+
+    table = pd.read_csv(ctx.path("evaluate/confusion.csv"), dtype=str, keep_default_na=False)
+    return table.iloc[:, 1:].to_numpy().astype(np.int64)
+
+
+def _csv(ctx: Context, artifact: str) -> list[dict[str, Any]]:
+    import csv
+
+    with ctx.path(artifact).open(encoding="utf-8", newline="") as stream:
+        return [{key: _plain(value) for key, value in row.items()} for row in csv.DictReader(stream)]
+
+
+def _plain(text: str) -> str | float | None:
+    """A cell as the page shows it: numbers as numbers, and without the mark that stops spreadsheets."""
+    try:
+        return float(text)
+    except ValueError:
+        return text[1:] if text[:2] in ("'=", "'+", "'-", "'@") else text
+
+
+def _environment(ctx: Context) -> list[tuple[str, str]]:
+    """Versions, machine and the time of each stage, from the receipts."""
+    from simpipe.engine.rundir import read_receipt
+
+    stages = dict.fromkeys(artifact.split("/")[0] for artifact in ctx.stage.reads)
+    receipts = {name: receipt for name in stages if (receipt := read_receipt(ctx.run_folder / name))}
+    rows = [(f"{name} took", f"{receipt['seconds']:.1f} s") for name, receipt in receipts.items()]
+    made = receipts["evaluate"]["provenance"]
+    versions = {"simpipe": made["simpipe"], "python": made["python"], **made["libraries"]}
+    rows += [(library, str(version)) for library, version in versions.items() if version]
+    return [*rows, ("platform", f"{made['platform']}, {made['machine']}, {made['cpus']} CPUs")]
