@@ -1,10 +1,10 @@
 """simpipe: from a folder of labelled images to a metric-learning baseline and an honest report.
 
-    import simpipe
+import simpipe
 
-    run = simpipe.open("runs/baseline")
-    for result in run.query(["photo.jpg"], k=5):
-        print(result.match.label, [neighbour.path for neighbour in result.neighbours])
+run = simpipe.open("runs/baseline")
+for result in run.query(["photo.jpg"], k=5):
+    print(result.match.label, [neighbour.path for neighbour in result.neighbours])
 """
 
 from typing import Any

@@ -69,7 +69,9 @@ def digest(document: Any) -> str:
 
 def write_json(path: Path, document: Any) -> None:
     """Write `document` atomically, sorted and indented: for people, for `diff`, and for equal bytes."""
-    atomic_write(path, json.dumps(document, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    atomic_write(
+        path, json.dumps(document, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    )
 
 
 def read_json(path: Path) -> Any:

@@ -12,7 +12,8 @@ RunName = Annotated[
     str | None, typer.Option("--run", help="Name or path of a run; the last one if not given.")
 ]
 Overrides = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a configuration key; repeatable.")
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a configuration key; repeatable."),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Run even what is fresh.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]

@@ -34,14 +34,19 @@ def run(
     ] = None,
     runs_dir: RunsDir = Path("runs"),
     overrides: Overrides = None,
-    first: Annotated[str | None, typer.Option("--from", metavar="STAGE", help="Start with this stage.")] = None,
+    first: Annotated[
+        str | None, typer.Option("--from", metavar="STAGE", help="Start with this stage.")
+    ] = None,
     last: Annotated[str | None, typer.Option("--to", metavar="STAGE", help="Stop after this stage.")] = None,
     only: Annotated[str | None, typer.Option("--only", metavar="STAGE", help="Just this stage.")] = None,
     force: Force = False,
     force_stage: Annotated[
-        list[str] | None, typer.Option("--force-stage", metavar="STAGE", help="Run it even if fresh; repeatable.")
+        list[str] | None,
+        typer.Option("--force-stage", metavar="STAGE", help="Run it even if fresh; repeatable."),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run, and why. Writes nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would run, and why. Writes nothing.")
+    ] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
     verbose: Verbose = False,

@@ -26,7 +26,9 @@ def find_run(name: str | None, runs_dir: Path) -> RunDir:
         try:
             name = (runs_dir / LATEST).read_text(encoding="utf-8").strip()
         except OSError:
-            raise UsageError(f"there is no run in {runs_dir} yet", hint="make one: simpipe run DATA") from None
+            raise UsageError(
+                f"there is no run in {runs_dir} yet", hint="make one: simpipe run DATA"
+            ) from None
     for path in (runs_dir / name, Path(name)):
         if (path / "run.json").is_file():
             return RunDir(path)
@@ -74,4 +76,6 @@ def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise DiskError(f"{path} cannot be written: {error.strerror}", hint="choose another --runs-dir") from error
+        raise DiskError(
+            f"{path} cannot be written: {error.strerror}", hint="choose another --runs-dir"
+        ) from error

@@ -181,10 +181,10 @@ class Train(Section):
     trainable: Trainable = Field(default="frozen", description="What is trained: the head only (frozen)")
     embedding_size: Int = Field(default=128, ge=1, description="Dimensions of the embedding; at least 1")
     hidden: Int = Field(
-        default=512, ge=0, description="Units of the head's hidden layer; at least 0; 0 is no such layer"
+        default=256, ge=0, description="Units of the head's hidden layer; at least 0; 0 is no such layer"
     )
     dropout: float = Field(
-        default=0.5,
+        default=0.3,
         ge=0,
         le=0.9,
         description="Share of the head's inputs that is dropped in training; 0 to 0.9",
@@ -198,7 +198,7 @@ class Train(Section):
         ge=0,
         description="Margin in cosine distance, triplet only; at least 0; null is the soft margin",
     )
-    lr: float = Field(default=1e-3, gt=0, description="Peak learning rate; above 0")
+    lr: float = Field(default=4e-3, gt=0, description="Peak learning rate; above 0")
     weight_decay: float = Field(
         default=1e-4, ge=0, description="Decoupled weight decay of the optimizer; at least 0"
     )
@@ -208,9 +208,9 @@ class Train(Section):
         le=0.5,
         description="Share of all steps in which the learning rate rises to lr; 0 to 0.5",
     )
-    epochs: Int = Field(default=40, ge=1, description="Most epochs; at least 1")
+    epochs: Int = Field(default=20, ge=1, description="Most epochs; at least 1")
     patience: Int = Field(
-        default=10, ge=1, description="Epochs without a better MAP@R on val before training stops; at least 1"
+        default=8, ge=1, description="Epochs without a better MAP@R on val before training stops; at least 1"
     )
     ship: Ship = Field(
         default="trained",

@@ -10,6 +10,7 @@ import io
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -26,7 +27,8 @@ ResizeRule = Literal["squash", "crop", "pad"]
 Reason = Literal["empty", "not_an_image", "truncated", "too_large", "unsupported", "decode_error"]
 
 # Only these decoders are ever tried: the others of Pillow are its risk (EPS, PSD, FITS, WMF, ...).
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "GIF", "BMP", "DIB", "TIFF", "PPM")
+# An MPO comes through the JPEG decoder.
+FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "DIB", "TIFF", "PPM")
 
 # (offset, magic bytes, name) of what people have and this package does not read.
 UNSUPPORTED = (
@@ -43,7 +45,7 @@ UNSUPPORTED = (
 )
 
 _ORIENTATION = 0x0112
-_header_lock = threading.Lock()
+_warnings_lock = threading.Lock()
 
 
 class BadImage(ValueError):  # noqa: N818 - a finding about a file, not a fault of the program
@@ -102,7 +104,8 @@ def decode_with_facts(raw: bytes, max_pixels: int, at_least: int | None = None) 
 def resize(image: Image, size: int, rule: ResizeRule) -> NDArray[np.uint8]:
     """`image` as uint8 array of shape (size, size, 3), antialiased (triangle filter).
 
-    `squash` changes the aspect, `crop` cuts the centre square out, `pad` fills up with white.
+    `squash` changes the aspect; `crop` scales the shorter side and cuts the centre out; `pad` scales the
+    longer side and fills up with white.
     """
     return np.asarray(resize_image(image, size, rule))
 
@@ -171,9 +174,7 @@ def _open(raw: bytes) -> Any:
     from PIL import UnidentifiedImageError
 
     try:
-        # The filters of `warnings` belong to the process; the lock keeps two threads from mixing theirs up.
-        with _header_lock, warnings.catch_warnings():
-            warnings.simplefilter("ignore", pil.DecompressionBombWarning)
+        with _caught_warnings():
             return pil.open(io.BytesIO(raw), formats=FORMATS)
     except pil.DecompressionBombError as error:
         raise BadImage("too_large", str(error)) from error
@@ -184,6 +185,14 @@ def _open(raw: bytes) -> Any:
                     "unsupported", f"{name} images are not read; convert to JPEG or PNG"
                 ) from error
         raise BadImage("not_an_image", "the content is none of " + ", ".join(FORMATS)) from error
+
+
+@contextmanager
+def _caught_warnings() -> Iterator[list[warnings.WarningMessage]]:
+    """Warnings caught, not shown. Their filters belong to the process: the lock keeps threads apart."""
+    with _warnings_lock, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield caught
 
 
 def _normalise(image: Any, size: tuple[int, int]) -> Decoded:
@@ -220,11 +229,14 @@ def _upright(image: Any, found: list[str]) -> tuple[Any, bool]:
         8: Transpose.ROTATE_90,
     }
     try:
-        orientation = image.getexif().get(_ORIENTATION, 1)
-        turn = turns.get(orientation)
+        with _caught_warnings() as caught:
+            orientation = image.getexif().get(_ORIENTATION, 1)
+            turn = turns.get(orientation)
     except Exception:  # bad EXIF does not make a bad image
         found.append("exif_bad")
         return image, False
+    if caught:
+        found.append("exif_bad")
     return (image, False) if turn is None else (image.transpose(turn), orientation >= 5)
 
 

@@ -27,7 +27,8 @@ FLAT = 2.0
 class Duplicates:
     """`group`: int64 of shape (n,), numbered by first member. `pairs`: the links (i, j, kind), i < j, sorted.
 
-    An exact copy is linked to the first image with its bytes; a near copy is linked between such firsts.
+    An exact copy is linked to the first image with its bytes. Near copies are linked between such firsts: all
+    pairs that look alike, but images without detail to the first of their look only.
     `oversized` counts the sets of near copies that were too large and fell back to exact copies.
     """
 

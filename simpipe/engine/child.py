@@ -29,8 +29,10 @@ def run_in_child(context: Context) -> None:
     except EOFError:
         process.join()
         error = StageError(f"the process of {context.stage.name} died ({_cause(process.exitcode)})")
-    finally:
+    except BaseException:
         process.terminate()
+        raise
+    finally:
         process.join()
     if error is not None:
         raise error

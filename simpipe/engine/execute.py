@@ -107,8 +107,9 @@ def _run_stage(
 def _refuse_changed_source(run: RunDir, stage: Stage, assessment: Assessment, request: Request) -> None:
     if stage.content is None or assessment.key_document is None:
         return
-    before, after = assessment.key_document["inputs"], stage.content(
-        request.source, run.cache, request.progress
+    before, after = (
+        assessment.key_document["inputs"],
+        stage.content(request.source, run.cache, request.progress),
     )
     if any(before[name] != value for name, value in after.items()):
         raise DataError(

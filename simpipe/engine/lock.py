@@ -30,7 +30,8 @@ def run_lock(folder: Path) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise LockedError(
-                f"{folder} is in use by {_holder(folder)}", hint="wait until it has ended, or use another --name"
+                f"{folder} is in use by {_holder(folder)}",
+                hint="wait until it has ended, or use another --name",
             ) from None
         _held.add(descriptor)
         os.ftruncate(descriptor, 0)

@@ -5,15 +5,23 @@ import platform
 from importlib import metadata
 from typing import Any
 
-from simpipe import __version__
-
-LIBRARIES = ("tensorflow", "keras", "nmslib", "numpy", "scikit-learn", "pillow", "pyarrow", "umap-learn", "bokeh")
+LIBRARIES = (
+    "tensorflow",
+    "keras",
+    "nmslib",
+    "numpy",
+    "scikit-learn",
+    "pillow",
+    "pyarrow",
+    "umap-learn",
+    "bokeh",
+)
 
 
 def provenance() -> dict[str, Any]:
     """Versions and machine, as a JSON document."""
     return {
-        "simpipe": __version__,
+        "simpipe": _version("simpipe"),
         "python": platform.python_version(),
         "platform": platform.platform(terse=True),
         "machine": platform.machine(),

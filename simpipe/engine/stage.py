@@ -77,7 +77,18 @@ def stage(
         name = run.__name__
         summary = (run.__doc__ or "").strip().split("\n")[0]
         return Stage(
-            name, version, reads, uses, config, outputs, logs, content, own_process, run, summary, run.__module__
+            name,
+            version,
+            reads,
+            uses,
+            config,
+            outputs,
+            logs,
+            content,
+            own_process,
+            run,
+            summary,
+            run.__module__,
         )
 
     return declare

@@ -69,7 +69,9 @@ def groups_per_class(counts: npt.NDArray[np.int64], plan: BatchPlan) -> npt.NDAr
     return np.clip(np.round(share), 1, cap).astype(np.int64)
 
 
-def plan_epoch(labels: npt.NDArray[np.integer[Any]], plan: BatchPlan, epoch: int) -> list[npt.NDArray[np.int64]]:
+def plan_epoch(
+    labels: npt.NDArray[np.integer[Any]], plan: BatchPlan, epoch: int
+) -> list[npt.NDArray[np.int64]]:
     """The batches of one epoch.
 
     Args:

@@ -87,7 +87,9 @@ def train_head(
     best, best_epoch, best_weights = -1.0, 0, head.get_weights()
     val = _sample(val, schedule.seed)
     embed = embedder(head)
-    gallery, queries = (np.empty((len(part.labels), shape.embedding_size), np.float32) for part in (train, val))
+    gallery, queries = (
+        np.empty((len(part.labels), shape.embedding_size), np.float32) for part in (train, val)
+    )
     progress.begin("train", schedule.epochs, "epochs")
     for epoch in range(schedule.epochs):
         batches = plan_epoch(train.labels, plan, epoch)

@@ -99,6 +99,17 @@ def project_all(pretrained: Floats, fitted: Mapping[str, Projection | str]) -> d
     }
 
 
+def pixel_rung(pixels: Floats) -> Floats:
+    """The rung `thumbnail`: pixels [n, p], each image less its own mean and scaled to length 1.
+
+    An image of one colour has no direction; it becomes a constant row.
+    """
+    centred = pixels - pixels.mean(axis=1, keepdims=True)
+    length = np.linalg.norm(centred, axis=1, keepdims=True)
+    flat = np.full_like(centred, 1 / np.sqrt(centred.shape[1]))
+    return np.asarray(np.where(length > 1e-6, centred / np.maximum(length, 1e-6), flat))
+
+
 def _chance(block: Block) -> dict[str, Any]:
     values = chance(
         *(block.labels[block.queries], block.labels[block.gallery]),

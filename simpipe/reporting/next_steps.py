@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from simpipe.reporting.content import Content
-from simpipe.reporting.text import count, number, percent, quoted
-from simpipe.reporting.thresholds import asked
+from simpipe.reporting.text import count, percent, quoted
+from simpipe.reporting.thresholds import table
 from simpipe.reporting.verdict import gain_of, judge
 
 MOST = 5
@@ -100,12 +100,9 @@ def never_found(content: Content) -> Iterator[Step]:
 
 
 def thresholds(content: Content) -> Iterator[Step]:
-    entries = content.calibration.get("thresholds") or {}
-    unmet = [asked(name) for name, entry in entries.items() if number(entry.get("distance")) is None]
+    unmet = [entry for entry in table(content.calibration) if entry.distance is None]
     if unmet:
-        yield Step(
-            f"No threshold reaches “{unmet[0]}”: ask for less, or improve the labels first.", "thresholds"
-        )
+        yield Step(f"No threshold for “{unmet[0].name}”: {unmet[0].reason}.", "thresholds")
 
 
 def unreadable(content: Content) -> Iterator[Step]:

@@ -88,7 +88,7 @@ def leaves(document: dict[str, Any], prefix: str) -> list[tuple[str, str]]:
 def value_text(value: Any) -> str:
     """One value for a table cell."""
     if isinstance(value, list | tuple):
-        return short(", ".join(value_text(item) for item in value[:20]), 200)
+        return "–" if not value else short(", ".join(value_text(item) for item in value[:20]), 200)
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, int) and not isinstance(value, bool):

@@ -7,6 +7,7 @@ import numpy as np
 
 from simpipe.reporting.content import Content
 from simpipe.reporting.text import clean, count, interval, number, percent, points, quoted
+from simpipe.reporting.thresholds import asked
 
 FEW_IMAGES = 100
 HEADLINES = (("seen", "accuracy@1"), ("unseen", "recall@1"))
@@ -165,11 +166,11 @@ def threshold_tiles(content: Content) -> list[Tile]:
     chosen = working_threshold(content.calibration)
     if chosen is None:
         return [Tile("answered", "–", "No threshold could be chosen.")]
-    _, entry = chosen
+    name, entry = chosen
     on_test = entry.get("on_test") or {}
     answered = number(on_test.get("accepted"))
     right = percent(number(on_test.get("precision")))
-    note = f"at similarity ≥ {1 - entry['distance']:.2f}, {right} of them right"
+    note = f"{right} of them right; similarity ≥ {1 - entry['distance']:.2f}, chosen for {asked(name)}"
     tile = Tile("answered", percent(answered), note, answered)
     unknown = number(on_test.get("unknown_accept"))
     if unknown is None:

@@ -36,7 +36,9 @@ def build(backend: str, vectors: npt.NDArray[np.float32], parameters: Mapping[st
     return built
 
 
-def load(backend: str, path: Path, vectors: npt.NDArray[np.float32], parameters: Mapping[str, Any]) -> VectorIndex:
+def load(
+    backend: str, path: Path, vectors: npt.NDArray[np.float32], parameters: Mapping[str, Any]
+) -> VectorIndex:
     """The index saved at `path`. The caller has checked the file's hash: native code trusts its content."""
     loaded: VectorIndex = import_module(BACKENDS[backend]).load(path, vectors, **parameters)
     return loaded

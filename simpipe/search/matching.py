@@ -17,9 +17,7 @@ class Matches(NamedTuple):
     distances: npt.NDArray[np.float32]
 
 
-def match(
-    neighbours: Neighbours, gallery_labels: npt.NDArray[np.int32], rule: MatchRule, k: int
-) -> Matches:
+def match(neighbours: Neighbours, gallery_labels: npt.NDArray[np.int32], rule: MatchRule, k: int) -> Matches:
     """The label on which the `k` nearest agree by `rule`, at the distance of the closest that carries it."""
     ids, distances = neighbours.ids[:, :k], neighbours.distances[:, :k]
     labels, _ = neighbour_vote(ids, distances, gallery_labels, k, rule)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from simpipe.config import Config
     from simpipe.data.manifest import Samples
     from simpipe.metrics.ladder import Scores
+    from simpipe.similarity import Neighbours
 
 MIN_UNSEEN_CLASSES = 5
 
@@ -55,7 +56,8 @@ def evaluate(ctx: Context) -> None:
 
     ctx.progress.begin("ladder")
     seen, unseen = _blocks(ctx, samples, embeddings, pretrained)
-    write_json(ctx.out / "metrics.json", _metrics(config, samples, embeddings, seen, unseen))
+    unknown = _to_train(samples, embeddings, "unseen_test", k)
+    write_json(ctx.out / "metrics.json", _metrics(config, samples, embeddings, seen, unseen, unknown))
 
     ctx.progress.begin("neighbours")
     groups = samples.group_id
@@ -70,7 +72,7 @@ def evaluate(ctx: Context) -> None:
     )
 
     ctx.progress.begin("findings")
-    tables.write_per_query(ctx.out / "per_query.parquet", samples, seen, unseen)
+    tables.write_per_query(ctx.out / "per_query.parquet", samples, seen, unseen, unknown)
     confusion = tables.confusion(seen, samples, len(names))
     tables.write_confusion(ctx.out / "confusion.csv", confusion, names)
     write_json(
@@ -103,20 +105,20 @@ def _blocks(
     import numpy as np
 
     from simpipe.data.thumbnails import pixel_features
-    from simpipe.metrics.ladder import Block, climb, fitted_rungs, project_all
+    from simpipe.metrics.ladder import Block, climb, fitted_rungs, pixel_rung, project_all
 
     config: Config = ctx.config
     train, test, unseen_test = (samples.rows(split) for split in ("train", "test", "unseen_test"))
     known = read_json(ctx.path("train/encoder.json"))["backbone"]["pretrained"]
     base = "pretrained" if known else "untrained"
     rungs = {
-        "thumbnail": pixel_features(ctx.path("ingest/thumbnails.parquet")),
+        "thumbnail": pixel_rung(pixel_features(ctx.path("ingest/thumbnails.parquet"))),
         base: pretrained,
         **project_all(pretrained, fitted_rungs(pretrained, train, samples.label_id)),
         "trained": embeddings,
     }
 
-    def scores(block: Block) -> Scores:
+    def scores(block: Block) -> "Scores":
         return climb(
             block, rungs, base, "trained", config.evaluate.neighbours, config.evaluate.resamples, config.seed
         )
@@ -140,13 +142,14 @@ def _metrics(
     embeddings: "npt.NDArray[np.float32]",
     seen: "Scores | str",
     unseen: "Scores | str",
+    unknown: "Neighbours",
 ) -> dict[str, Any]:
     """The document of metrics.json."""
     blocks = {
         name: {"reason": block} if isinstance(block, str) else block.summary("trained")
         for name, block in (("seen", seen), ("unseen", unseen))
     }
-    blocks["open_set"] = _open_set(config, samples, embeddings, seen)
+    blocks["open_set"] = _open_set(config, samples, seen, unknown)
     measured = [block for block in (seen, unseen) if not isinstance(block, str)]
     return {
         "schema": "simpipe.metrics/1",
@@ -157,32 +160,36 @@ def _metrics(
     }
 
 
+def _to_train(samples: "Samples", embeddings: "npt.NDArray[np.float32]", split: str, k: int) -> "Neighbours":
+    """The nearest train images of a split, as positions in the gallery; its own group left out."""
+    from simpipe.similarity import nearest
+
+    rows, train = samples.rows(split), samples.rows("train")
+    return nearest(embeddings[rows], embeddings[train], k, samples.group_id[rows], samples.group_id[train])
+
+
 def _open_set(
-    config: "Config", samples: "Samples", embeddings: "npt.NDArray[np.float32]", seen: "Scores | str"
+    config: "Config", samples: "Samples", seen: "Scores | str", found: "Neighbours"
 ) -> dict[str, Any]:
     """Known test queries against images of held-out labels, by the distance of their nearest neighbour."""
     import numpy as np
 
     from simpipe.metrics.evaluation import as_dict
     from simpipe.metrics.open_set import open_set_estimates
-    from simpipe.similarity import nearest
 
     unknown = samples.rows("unseen_test")
     if isinstance(seen, str):
         return {"reason": seen}
     if len(unknown) == 0:
         return {"reason": "no label is held out as unknown"}
-    test, train = samples.rows("test"), samples.rows("train")
+    test = samples.rows("test")
     evaluation = seen.evaluations["trained"]
-    apart = nearest(
-        embeddings[unknown], embeddings[train], 1, samples.group_id[unknown], samples.group_id[train]
-    )
     estimates = open_set_estimates(
         evaluation.neighbours.distances[:, 0],
         evaluation.values["accuracy@1"] == 1,
         samples.label_id[test],
         samples.group_id[test],
-        apart.distances[:, 0],
+        found.distances[:, 0],
         samples.label_id[unknown],
         samples.group_id[unknown],
         config.evaluate.resamples,

@@ -44,7 +44,8 @@ def collect(
         *label_errors.splits(pretrained.ids, labels, names),
         *findings.small_classes(labels, names),
         *findings.unreadable(
-            (row["path"], f"{row['reason']}: {row['detail']}") for row in read_manifest(manifest).quarantined()
+            (row["path"], f"{row['reason']}: {row['detail']}")
+            for row in read_manifest(manifest).quarantined()
         ),
     ]
     return sorted(found, key=lambda each: (SEVERITIES.index(each.severity), each.kind, -each.score))

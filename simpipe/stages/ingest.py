@@ -93,12 +93,15 @@ def _summary(found: "Fingerprint", intake: "Intake") -> dict[str, Any]:
             for split in ("unseen_calib", "unseen_test")
         },
         "oversized_duplicate_groups": intake.oversized_groups,
-        "duplicate_pairs": [[str(ids[first]), str(ids[second]), kind] for first, second, kind in intake.pairs],
+        "duplicate_pairs": [
+            [str(ids[first]), str(ids[second]), kind] for first, second, kind in intake.pairs
+        ],
     }
 
 
 def _sentence(summary: dict[str, Any]) -> str:
-    files, held_out = summary["files"], sum(summary["held_out_labels"].values(), [])
+    files = summary["files"]
+    held_out = [name for names in summary["held_out_labels"].values() for name in names]
     parts = [f"{files['images']:,} images of {summary['labels']:,} labels"]
     if files["quarantined"]:
         parts.append(f"{files['quarantined']:,} unreadable, set apart")

@@ -70,9 +70,15 @@ def report(ctx: Context) -> None:
 
 
 def _content(
-    ctx: Context, samples: "Samples", neighbours: Any, xy: "npt.NDArray[np.float32]", projection: dict[str, Any]
+    ctx: Context,
+    samples: "Samples",
+    neighbours: Any,
+    xy: "npt.NDArray[np.float32]",
+    projection: dict[str, Any],
 ) -> "Content":
     """Everything that the page shows, gathered from the artifacts."""
+    import pandas as pd
+
     from simpipe.data.manifest import read_manifest
     from simpipe.data.thumbnails import read_thumbnails
     from simpipe.reporting.content import Content
@@ -80,6 +86,7 @@ def _content(
     config: Config = ctx.config
     located = read_manifest(ctx.path("ingest/manifest.parquet")).paths_by_sample
     calibration = read_json(ctx.path("calibrate/calibration.json"))
+    queries = pd.read_parquet(ctx.path("evaluate/per_query.parquet"))
     names = [label["name"] for label in read_json(ctx.path("ingest/labels.json"))["labels"]]
     thumbnails = ctx.path("ingest/thumbnails.parquet")
 
@@ -91,11 +98,14 @@ def _content(
         run_name=ctx.run_folder.name,
         metrics=read_json(ctx.path("evaluate/metrics.json")),
         calibration=calibration,
-        findings=_csv(ctx, "evaluate/findings.csv"),
+        findings=[{**row, "score": float(row["score"])} for row in _csv(ctx, "evaluate/findings.csv")],
         relations=read_json(ctx.path("evaluate/relations.json")),
         confusion=_confusion(ctx),
         labels=names,
-        history=_csv(ctx, "train/history.csv"),
+        history=[
+            {key: float(value) for key, value in row.items() if value}
+            for row in _csv(ctx, "train/history.csv")
+        ],
         ingest={
             key: value
             for key, value in read_json(ctx.path("ingest/ingest.json")).items()
@@ -110,7 +120,7 @@ def _content(
         label_id=samples.label_id,
         split=samples.split.tolist(),
         xy=xy,
-        **_per_image(ctx, samples),
+        **_per_image(queries, len(samples)),
         neighbour_ids=neighbours["all_to_all_ids"],
         neighbour_distances=neighbours["all_to_all_distances"],
         test_rows=samples.rows("test")[: len(neighbours["test_to_train_ids"])],
@@ -118,25 +128,24 @@ def _content(
         test_distances=neighbours["test_to_train_distances"],
         thumbnails=pictures,
         projection=projection,
-        voters=3,
+        unknown_distances=_of_block(queries, "unknown")["distance"].to_numpy(),
     )
 
 
-def _per_image(ctx: Context, samples: "Samples") -> dict[str, Any]:
+def _of_block(queries: Any, block: str) -> Any:
+    return queries[queries["block"] == block]
+
+
+def _per_image(queries: Any, count: int) -> dict[str, Any]:
     """Prediction, correctness and confidence of every image; −1 and NaN where it was no query."""
     import numpy as np
-    import pandas as pd
 
-    queries = pd.read_parquet(ctx.path("evaluate/per_query.parquet"))
-    predicted = np.full(len(samples.label_id), -1)
-    correct = np.full(len(samples.label_id), -1)
-    confidence = np.full(len(samples.label_id), np.nan)
-    if "block" in queries:
-        seen = queries[queries["block"] == "seen"]
-        rows = seen["row"].to_numpy()
-        predicted[rows] = seen["predicted"].to_numpy()
-        correct[rows] = seen["accuracy@1"].to_numpy().astype(int)
-        confidence[rows] = 1.0 - seen["distance"].to_numpy()
+    seen = _of_block(queries, "seen")
+    rows = seen["row"].to_numpy()
+    predicted, correct, confidence = np.full(count, -1), np.full(count, -1), np.full(count, np.nan)
+    predicted[rows] = seen["predicted"].to_numpy()
+    correct[rows] = seen["accuracy@1"].to_numpy().astype(int)
+    confidence[rows] = seen["vote_share"].to_numpy()
     return {"predicted": predicted, "correct": correct, "confidence": confidence}
 
 
@@ -148,19 +157,16 @@ def _confusion(ctx: Context) -> "npt.NDArray[np.int64]":
     return table.iloc[:, 1:].to_numpy().astype(np.int64)
 
 
-def _csv(ctx: Context, artifact: str) -> list[dict[str, Any]]:
+def _csv(ctx: Context, artifact: str) -> list[dict[str, str]]:
     import csv
 
     with ctx.path(artifact).open(encoding="utf-8", newline="") as stream:
         return [{key: _plain(value) for key, value in row.items()} for row in csv.DictReader(stream)]
 
 
-def _plain(text: str) -> str | float | None:
-    """A cell as the page shows it: numbers as numbers, and without the mark that stops spreadsheets."""
-    try:
-        return float(text)
-    except ValueError:
-        return text[1:] if text[:2] in ("'=", "'+", "'-", "'@") else text
+def _plain(text: str) -> str:
+    """A cell without the mark that stops spreadsheets from taking it for a formula."""
+    return text[1:] if text[:2] in ("'=", "'+", "'-", "'@") else text
 
 
 def _environment(ctx: Context) -> list[tuple[str, str]]:

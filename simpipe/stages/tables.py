@@ -1,6 +1,7 @@
 """The tables that evaluate leaves for the report and for other programs."""
 
 import csv
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,13 @@ from simpipe.data.manifest import Samples
 from simpipe.metrics.classification import confusion_matrix
 from simpipe.metrics.ladder import Scores
 from simpipe.metrics.relations import class_similarity, confused_pairs, neighbour_shares
-from simpipe.similarity import Neighbours, empty_neighbours
+from simpipe.similarity import Neighbours, empty_neighbours, neighbour_vote
+
+VOTERS = 5
+PER_QUERY = (
+    *("accuracy@1", "accuracy@5", "recall@1", "recall@5", "recall@10"),
+    *("precision@5", "r_precision", "map@r", "mrr", "ap"),
+)
 
 
 def test_to_train(seen: Scores | str, samples: Samples, k: int) -> Neighbours:
@@ -32,35 +39,51 @@ def write_neighbours(path: Path, **lists: Neighbours) -> None:
     np.savez(path, allow_pickle=False, **arrays)
 
 
-def write_per_query(path: Path, samples: Samples, seen: Scores | str, unseen: Scores | str) -> None:
-    """One row for each test query and block: prediction, distance, and each metric of the trained rung."""
+def write_per_query(
+    path: Path, samples: Samples, seen: Scores | str, unseen: Scores | str, unknown: Neighbours
+) -> None:
+    """One row for each query of a block: what it was called, at which distance, and each metric's value.
+
+    `block` is seen, unseen (held-out labels among themselves) or unknown (held-out labels against the
+    train gallery). `vote_share` is the share of the vote that the nearest one's label got among five.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    parts = [
-        _query_table(samples, samples.rows(split), name, scores)
-        for name, split, scores in (("seen", "test", seen), ("unseen", "unseen_test", unseen))
-        if not isinstance(scores, str)
-    ]
-    table = pa.concat_tables(parts, promote_options="default") if parts else pa.table({"row": pa.array([], "int32")})
-    pq.write_table(table, path, compression="zstd")
+    train, unseen_test = samples.rows("train"), samples.rows("unseen_test")
+    parts = [_query_table(samples, unseen_test, "unknown", train, unknown, {})]
+    for block, queries, gallery, scores in (
+        ("seen", samples.rows("test"), train, seen),
+        ("unseen", unseen_test, unseen_test, unseen),
+    ):
+        if not isinstance(scores, str):
+            trained = scores.evaluations["trained"]
+            parts.append(_query_table(samples, queries, block, gallery, trained.neighbours, trained.values))
+    pq.write_table(pa.concat_tables(parts, promote_options="default"), path, compression="zstd")
 
 
-def _query_table(samples: Samples, rows: npt.NDArray[np.int64], block: str, scores: Scores) -> Any:
+def _query_table(
+    samples: Samples,
+    rows: npt.NDArray[np.int64],
+    block: str,
+    gallery: npt.NDArray[np.int64],
+    found: Neighbours,
+    values: Mapping[str, npt.NDArray[np.float64]],
+) -> Any:
     import pyarrow as pa
 
-    evaluation = scores.evaluations["trained"]
-    gallery = samples.label_id[samples.rows("train")] if block == "seen" else samples.label_id[rows]
-    near = evaluation.neighbours.ids[:, 0]
+    predicted, share = neighbour_vote(*found, samples.label_id[gallery], VOTERS, "nearest")
+    metrics = {name: values.get(name, np.full(len(rows), np.nan)) for name in PER_QUERY}
     return pa.table(
         {
             "row": rows.astype(np.int32),
-            "sample_id": samples.sample_id[rows].tolist(),
-            "block": [block] * len(rows),
+            "sample_id": pa.array(samples.sample_id[rows].tolist(), pa.string()),
+            "block": pa.array([block] * len(rows), pa.string()),
             "label_id": samples.label_id[rows].astype(np.int32),
-            "predicted": np.where(near >= 0, gallery[near], -1).astype(np.int32),
-            "distance": evaluation.neighbours.distances[:, 0].astype(np.float32),
-            **{name: values.astype(np.float64) for name, values in evaluation.values.items()},
+            "predicted": predicted,
+            "vote_share": share,
+            "distance": found.distances[:, 0].astype(np.float32),
+            **metrics,
         }
     )
 

@@ -1,12 +1,14 @@
 """Train the encoder: a metric-learning head on the cached features of a frozen backbone."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from simpipe.engine.stage import Context, stage
 from simpipe.files import read_json
 
 if TYPE_CHECKING:
     from simpipe.config import Config
+    from simpipe.data.manifest import Samples
+    from simpipe.learning.features import FeatureCache
     from simpipe.learning.trainer import Examples, Schedule, Trained
 
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 )
 def train(ctx: Context) -> None:
     """Train the encoder: a metric-learning head on a pretrained backbone."""
+    import numpy as np
+
     from simpipe.data.manifest import read_samples
     from simpipe.learning import backbones, load_framework
     from simpipe.learning.encoder import backbone_record, save_encoder
@@ -27,6 +31,7 @@ def train(ctx: Context) -> None:
     from simpipe.learning.head import HeadShape
     from simpipe.learning.samplers import BatchPlan
     from simpipe.learning.trainer import train_head
+    from simpipe.stages.features import cached_features
 
     load_framework()
     config: Config = ctx.config
@@ -37,7 +42,11 @@ def train(ctx: Context) -> None:
     record = backbone_record(backbone, settings.weights, settings.pooling, config.ingest.resize, config.seed)
     samples = read_samples(ctx.path("ingest/samples.parquet"))
     feature_dim = int(backbone.model.output_shape[-1])
-    fit, val = _examples(ctx, record, lambda: extractor(backbone, settings.pooling), samples, feature_dim)
+    # all images at once, so that index, which needs the others too, does not build the backbone again
+    cache = cached_features(
+        ctx, record, lambda: extractor(backbone, settings.pooling), samples, np.arange(len(samples))
+    )
+    fit, val = _examples(ctx, cache, samples, feature_dim)
 
     sampler = read_json(ctx.path("sampler/sampler.json"))
     plan = BatchPlan(**{name: value for name, value in sampler.items() if name != "schema"})
@@ -54,7 +63,11 @@ def train(ctx: Context) -> None:
         {
             "backbone": record,
             "feature_dim": feature_dim,
-            "head": {"embedding_size": shape.embedding_size, "hidden": shape.hidden, "dropout": shape.dropout},
+            "head": {
+                "embedding_size": shape.embedding_size,
+                "hidden": shape.hidden,
+                "dropout": shape.dropout,
+            },
             "shipped": shipped,
             "embedding_size": shape.embedding_size if shipped == "trained" else feature_dim,
             "best_epoch": trained.best_epoch,
@@ -66,19 +79,16 @@ def train(ctx: Context) -> None:
 
 
 def _examples(
-    ctx: Context, record: dict[str, Any], make_extractor: Any, samples: Any, dim: int
+    ctx: Context, cache: "FeatureCache", samples: "Samples", dim: int
 ) -> "tuple[Examples, Examples]":
     """The features of train and val; on disk, in files without a name that vanish with the process."""
     import tempfile
     from pathlib import Path
 
-    import numpy as np
-
     from simpipe.learning.trainer import Examples
-    from simpipe.stages.features import cached_features, feature_file
+    from simpipe.stages.features import feature_file
 
     rows = {split: samples.rows(split) for split in ("train", "val")}
-    cache = cached_features(ctx, record, make_extractor, samples, np.concatenate(list(rows.values())))
     with tempfile.TemporaryDirectory(dir=ctx.out) as scratch:
         fit, val = (
             Examples(

@@ -68,7 +68,11 @@ def test_everything_runs_once_and_the_second_time_nothing(run):
 
 def test_a_key_makes_stale_only_the_stages_that_declare_it(run):
     ran(run)
-    assert states(run, ToyConfig(double=Double(3))) == {"read": "fresh", "double": "stale", "total": "pending"}
+    assert states(run, ToyConfig(double=Double(3))) == {
+        "read": "fresh",
+        "double": "stale",
+        "total": "pending",
+    }
     assert ran(run, ToyConfig(double=Double(3))) == ["double", "total"]
     assert result(run) == 18
 
@@ -233,7 +237,9 @@ def test_a_stage_that_writes_other_files_than_it_declares_is_a_bug_that_shows(ru
         ran(run, stages=(replace(read, run=stray), double, total))
 
 
-@pytest.mark.parametrize("content_of_receipt", ["", "{", "[]", '{"schema": "simpipe.stage/99", "simpipe": "9.1"}'])
+@pytest.mark.parametrize(
+    "content_of_receipt", ["", "{", "[]", '{"schema": "simpipe.stage/99", "simpipe": "9.1"}']
+)
 def test_an_unreadable_or_newer_receipt_is_damage_with_the_file_named(run, content_of_receipt):
     ran(run)
     (run.stage("double") / RECEIPT).write_text(content_of_receipt)

@@ -39,7 +39,9 @@ def double(ctx: Context) -> None:
 def total(ctx: Context) -> None:
     """Add them up."""
     RAN.append("total")
-    (ctx.out / "total.json").write_text(json.dumps(sum(json.loads(ctx.path("double/doubled.json").read_text()))))
+    (ctx.out / "total.json").write_text(
+        json.dumps(sum(json.loads(ctx.path("double/doubled.json").read_text())))
+    )
 
 
 TOYS = (read, double, total)

@@ -73,7 +73,9 @@ def test_extraction_equals_the_keras_model_and_does_not_depend_on_the_batch(lite
 
 def test_random_weights_are_those_of_the_seed():
     load_framework()
-    first, again, other = (build("efficientnet_lite0", weights="none", input_size=64, seed=s) for s in (1, 1, 2))
+    first, again, other = (
+        build("efficientnet_lite0", weights="none", input_size=64, seed=s) for s in (1, 1, 2)
+    )
     kernel = [np.asarray(b.model.get_layer("conv_head").kernel) for b in (first, again, other)]
     np.testing.assert_array_equal(kernel[0], kernel[1])
     assert not np.array_equal(kernel[0], kernel[2])

@@ -81,7 +81,9 @@ def test_equals_the_loop(name, parameters, reference, seed):
     expected = reference(embeddings.astype(np.float64), labels.tolist(), **parameters)
     assert _value(name, embeddings, labels, parameters) == pytest.approx(expected, rel=1e-4, abs=1e-6)
     order = np.random.default_rng(seed).permutation(24)
-    assert _value(name, embeddings[order], labels[order], parameters) == pytest.approx(expected, rel=1e-4, abs=1e-6)
+    assert _value(name, embeddings[order], labels[order], parameters) == pytest.approx(
+        expected, rel=1e-4, abs=1e-6
+    )
 
 
 @pytest.mark.parametrize(("name", "parameters", "reference"), CASES)
@@ -116,7 +118,9 @@ def test_gradients_are_those_of_the_loop(name, parameters, reference):
         moved = [embeddings.astype(np.float64) for _ in range(2)]
         moved[0][index] += 1e-6
         moved[1][index] -= 1e-6
-        numeric[index] = (reference(moved[0], labels, **parameters) - reference(moved[1], labels, **parameters)) / 2e-6
+        numeric[index] = (
+            reference(moved[0], labels, **parameters) - reference(moved[1], labels, **parameters)
+        ) / 2e-6
     np.testing.assert_allclose(gradient, numeric, atol=2e-3)
 
 

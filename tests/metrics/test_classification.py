@@ -1,6 +1,7 @@
 """Accuracy, confusion and per-class values against scikit-learn."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
@@ -8,6 +9,7 @@ from sklearn import metrics as sk
 from simpipe.metrics.classification import confusion_matrix, correctness, macro_accuracy, per_class
 
 
+@pytest.mark.filterwarnings("ignore:A single label was found")
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 30), st.integers(1, 5))
 def test_equal_to_scikit_learn(seed, n, classes):

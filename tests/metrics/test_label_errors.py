@@ -1,4 +1,4 @@
-"""Planted label errors are found, hard classes raise no alarm; like classes are paired, unlike parts split."""
+"""Planted label errors are found, hard classes raise no alarm, like classes are paired, others left alone."""
 
 import numpy as np
 import pytest

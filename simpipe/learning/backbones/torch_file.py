@@ -71,7 +71,8 @@ def read_torch_file(path: Path, sha256: str) -> dict[str, npt.NDArray[Any]]:
     """
     if sha256_file(path) != sha256:
         raise DamagedError(
-            f"{path}: not the weights that simpipe was tested with", hint="reinstall the package that holds it"
+            f"{path}: not the weights that simpipe was tested with",
+            hint="reinstall the package that holds it",
         )
     with path.open("rb") as stream:
         for _ in range(3):  # magic number, protocol version, byte order

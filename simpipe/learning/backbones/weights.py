@@ -20,7 +20,8 @@ def load_weights_file(model: Any, path: str) -> str:
     file = Path(path)
     if not file.is_file():
         raise UsageError(
-            f"train.weights: no such file: {path}", hint="use imagenet, none, or the path of a .weights.h5 file"
+            f"train.weights: no such file: {path}",
+            hint="use imagenet, none, or the path of a .weights.h5 file",
         )
     if not file.name.endswith(".weights.h5"):
         raise UsageError(
