@@ -9,8 +9,8 @@ next to nothing (Hart 1996; the distance functions, the soft shadow and the occl
 https://iquilezles.org/articles/distfunctions/).
 
 Needs numpy and Pillow. Each picture has a generator of its own, seeded by (SEED, shape, number): the same
-versions of both give the same bytes, in any order. A few faults are planted on purpose, see FAULTS below and
-README.md.
+versions of both give the same bytes, in any order. A few faults are planted on purpose: see the end of this
+file, and README.md.
 """
 
 # numpy's functions are typed as Any
@@ -18,6 +18,7 @@ README.md.
 
 import argparse
 import io
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,14 +70,13 @@ def pyramid(p: Array, proportion: float) -> Array:
 
 def taper(across: Array, y: Array, width: float, height: float) -> Array:
     """Below the slope from (0, height) to (width, -height) and above the base."""
-    slope = np.hypot(width, 2 * height)
+    slope = math.hypot(width, 2 * height)
     return soft_max(-y - height, (2 * height * across + width * (y - height)) / slope)
 
 
 def cylinder(p: Array, proportion: float) -> Array:
-    return soft_max(
-        np.hypot(p[0], p[2]) - between(0.42, 0.7, proportion), soft_abs(p[1]) - between(0.82, 0.5, proportion)
-    )
+    radius, height = between(0.42, 0.7, proportion), between(0.82, 0.5, proportion)
+    return soft_max(np.hypot(p[0], p[2]) - radius, soft_abs(p[1]) - height)
 
 
 def hexagonal_prism(p: Array, proportion: float) -> Array:
@@ -98,7 +98,7 @@ def cube(p: Array, proportion: float) -> Array:
 
 def octahedron(p: Array, proportion: float) -> Array:
     wide = between(1.4, 1.0, proportion)
-    return (wide * (soft_abs(p[0]) + soft_abs(p[2])) + soft_abs(p[1]) - 0.98) / np.sqrt(2 * wide**2 + 1)
+    return (wide * (soft_abs(p[0]) + soft_abs(p[2])) + soft_abs(p[1]) - 0.98) / math.sqrt(2 * wide**2 + 1)
 
 
 def icosahedron(p: Array, proportion: float) -> Array:
@@ -119,21 +119,20 @@ def torus(p: Array, proportion: float) -> Array:
 
 def star(p: Array, proportion: float) -> Array:
     """A prism over a five-pointed star: one edge, repeated by folding the angle."""
-    radius, fifth = np.hypot(p[0], p[2]), 2 * np.pi / 5
+    radius, fifth = np.hypot(p[0], p[2]), 2 * math.pi / 5
     angle = np.abs((np.arctan2(p[2], p[0]) + fifth / 2) % fifth - fifth / 2)
     tip, notch = 0.98, between(0.38, 0.5, proportion)
-    edge = np.array([notch * np.cos(fifth / 2) - tip, notch * np.sin(fifth / 2)])
-    across, along = edge[1], -edge[0]
+    across, along = notch * math.sin(fifth / 2), tip - notch * math.cos(fifth / 2)
     distance = (radius * np.cos(angle) - tip) * across + radius * np.sin(angle) * along
-    return soft_max(distance / np.hypot(across, along), soft_abs(p[1]) - between(0.2, 0.34, proportion))
+    return soft_max(distance / math.hypot(across, along), soft_abs(p[1]) - between(0.2, 0.34, proportion))
 
 
 def spring(p: Array, proportion: float) -> Array:
     """A wire around the y axis; cut off above and below, hence the flat ends."""
     pitch, radius, wire = between(0.36, 0.56, proportion), 0.52, between(0.085, 0.12, proportion)
-    rise = p[1] + pitch * np.arctan2(p[2], p[0]) / (2 * np.pi)
+    rise = p[1] + pitch * np.arctan2(p[2], p[0]) / (2 * math.pi)
     height = rise - pitch * np.round(rise / pitch)
-    steep = np.cos(np.arctan(pitch / (2 * np.pi * radius)))
+    steep = math.cos(math.atan(pitch / (2 * math.pi * radius)))
     coil = np.hypot(np.hypot(p[0], p[2]) - radius, height * steep) - wire
     return np.maximum(coil, np.abs(p[1]) - 0.8) * 0.8
 
@@ -143,9 +142,8 @@ def knot(p: Array, proportion: float) -> Array:
     turn = 1.5 * np.arctan2(p[2], p[0])
     across, up = np.hypot(p[0], p[2]) - 0.58, p[1]
     strand = np.abs(across * np.cos(turn) + up * np.sin(turn)) - 0.24
-    return (
-        np.hypot(strand, up * np.cos(turn) - across * np.sin(turn)) - between(0.1, 0.15, proportion)
-    ) * 0.6
+    wire = between(0.1, 0.15, proportion)
+    return (np.hypot(strand, up * np.cos(turn) - across * np.sin(turn)) - wire) * 0.6
 
 
 Solid = Callable[[Array, float], Array]
@@ -192,7 +190,8 @@ def marble(p: Array, rng: Random) -> Array:
 
 def clouds(p: Array, rng: Random) -> Array:
     """Smooth noise: waves of random directions, the shorter the weaker."""
-    frequencies = rng.uniform(1, 2) * 1.6 ** np.arange(7)
+    slowest = rng.uniform(1, 2)
+    frequencies = [slowest * 1.6**octave for octave in range(7)]
     waves = [np.sin(f * tilt(rng, p) + rng.uniform(0, 6)) / f**0.7 for f in frequencies]
     return smooth_step(1.2 * sum(waves))
 
@@ -239,6 +238,8 @@ class Surface:
 
 @dataclass(frozen=True)
 class Scene:
+    """A posed solid at the origin on a floor, the camera, the light and the room; colours are linear RGB."""
+
     solid: Callable[[Array], Array]
     pose: Array  # (3, 3), world from solid
     floor: float  # its height
@@ -281,18 +282,25 @@ def unit(vectors: Array) -> Array:
 
 def upright(rng: Random, wobble: float) -> Array:
     """A random turn about the vertical, then a small tilt."""
-    turn, lean, towards = rng.uniform(0, 2 * np.pi), rng.normal() * wobble, rng.uniform(0, 2 * np.pi)
+    turn, lean, towards = rng.uniform(0, 2 * math.pi), rng.normal() * wobble, rng.uniform(0, 2 * math.pi)
     return about_y(towards) @ about_x(lean) @ about_y(turn)
 
 
 def about_y(angle: float) -> Array:
-    c, s = np.cos(angle), np.sin(angle)
+    c, s = math.cos(angle), math.sin(angle)
     return np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]], np.float32)
 
 
 def about_x(angle: float) -> Array:
-    c, s = np.cos(angle), np.sin(angle)
+    c, s = math.cos(angle), math.sin(angle)
     return np.array([[1, 0, 0], [0, c, -s], [0, s, c]], np.float32)
+
+
+def direction(azimuth: float, degrees_up: float) -> Array:
+    """The unit vector towards a point of the sky."""
+    height = math.radians(degrees_up)
+    flat = math.cos(height)
+    return np.array([flat * math.cos(azimuth), math.sin(height), flat * math.sin(azimuth)], np.float32)
 
 
 def colour(rng: Random, saturation: tuple[float, float], value: tuple[float, float]) -> Array:
@@ -305,9 +313,8 @@ def colour(rng: Random, saturation: tuple[float, float], value: tuple[float, flo
 def surface(rng: Random, plain_share: float, saturation: tuple[float, float], shine: float) -> Surface:
     pattern = plain if rng.random() < plain_share else PATTERNS[rng.integers(1, len(PATTERNS))]
     colours = np.stack([colour(rng, saturation, (0.25, 0.95)) for _ in range(2)])
-    return Surface(
-        colours, pattern, int(rng.integers(2**31)), rng.uniform(0, shine), 10 ** rng.uniform(0.9, 2.2)
-    )
+    seed, exponent = int(rng.integers(2**31)), 10 ** rng.uniform(0.9, 2.2)
+    return Surface(colours, pattern, seed, rng.uniform(0, shine), exponent)
 
 
 def lowest(solid: Callable[[Array], Array], pose: Array) -> float:
@@ -325,18 +332,11 @@ def stage(shape: str, rng: Random) -> Scene:
         return SHAPES[shape](points, proportion)
 
     pose = rotation(rng) if rng.random() < 0.4 else upright(rng, 0.1)
-    azimuth, elevation = rng.uniform(0, 2 * np.pi), np.radians(rng.uniform(12, 60))
-    ahead = -unit(
-        np.array(
-            [np.cos(elevation) * np.cos(azimuth), np.sin(elevation), np.cos(elevation) * np.sin(azimuth)]
-        )
-    )
+    azimuth = rng.uniform(0, 2 * math.pi)
+    ahead = -direction(azimuth, rng.uniform(12, 60))
     right = unit(np.cross(ahead, [0, 1, 0]) + rng.normal(size=3) * 0.05)
     view = np.stack([right, unit(np.cross(right, ahead)), ahead])
-    towards, height = azimuth + rng.uniform(-2.2, 2.2), np.radians(rng.uniform(28, 75))
-    light = unit(
-        np.array([np.cos(height) * np.cos(towards), np.sin(height), np.cos(height) * np.sin(towards)])
-    )
+    light = direction(azimuth + rng.uniform(-2.2, 2.2), rng.uniform(28, 75))
     warmth = rng.uniform(-0.15, 0.15)
     horizon = colour(rng, (0, 0.5), (0.3, 1))
     focal = rng.uniform(1.6, 3.2)
@@ -434,9 +434,8 @@ def shadow(scene: Scene, points: Array) -> Array:
 
 def behind(scene: Scene, rays: Array) -> Array:
     """The backdrop's colours: clouded, from the horizon's upwards."""
-    share = np.clip(np.abs(rays[1]), 0, 0.5) + 0.5 * clouds(
-        rays * 1.5, np.random.default_rng(scene.room_seed)
-    )
+    cloud = clouds(rays * 1.5, np.random.default_rng(scene.room_seed))
+    share = np.clip(np.abs(rays[1]), 0, 0.5) + 0.5 * cloud
     return scene.backdrop[0][:, None] * (1 - share) + scene.backdrop[1][:, None] * share
 
 

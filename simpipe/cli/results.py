@@ -57,7 +57,7 @@ def headline(run: RunDir) -> list[str]:
             f"{counts['queries']:,} test images of {counts['classes']} labels against {counts['gallery']:,}"
         )
         lines.append(f"map@r      {_estimate(values['map@r'])}")
-    lines += [_gain(gain) for gain in metrics["gain"] if gain["metric"] != "map@r"]
+    lines += [_gain(gain) for gain in metrics["gain"]]
     open_set = metrics["blocks"]["open_set"]
     if "reason" not in open_set:
         counts = open_set["counts"]

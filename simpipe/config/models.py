@@ -156,6 +156,11 @@ class Sampler(Section):
         gt=0,
         description="Draws per epoch, as a multiple of the number of training images; above 0",
     )
+    min_batches: Int = Field(
+        default=20,
+        ge=1,
+        description="Batches per epoch, at least: few images then take more steps, within max_repeat",
+    )
     max_repeat: Int = Field(default=10, ge=1, description="Most draws of one image per epoch; at least 1")
 
 

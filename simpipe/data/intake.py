@@ -13,48 +13,17 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from simpipe.data.decode import BadImage, Decoded, ResizeRule, decode_with_facts, resize_image
-from simpipe.data.duplicates import FLAT, Duplicates, Kind, contrast, duplicate_groups
+from simpipe.data.decode import BadImage, ResizeRule, decode_with_facts
+from simpipe.data.duplicates import Duplicates, Kind, duplicate_groups
 from simpipe.data.manifest import ManifestRow, Samples
-from simpipe.data.phash import miniature, perceptual_hash
+from simpipe.data.picture import Picture, picture_of
 from simpipe.data.scan import Fingerprint, HashedFile, display
 from simpipe.data.splits import SPLITS, assign_splits, complete_predefined
 from simpipe.data.threads import map_ahead
-from simpipe.data.thumbnails import encode_thumbnail
 from simpipe.errors import DataError
 from simpipe.progress import Progress, track
 
-TINY = 32  # pixels a side
-LONG = 10  # width to height, or the other way
-HASHED_SIDE = 64  # the image is reduced to this once, for both hashes; they are of 32 and 16 a side
 EXAMPLES = 5  # files named in an error
-
-_SUFFIXES = {
-    "JPEG": ("jpg", "jpeg", "jpe", "jfif"),
-    "MPO": ("jpg", "jpeg", "jpe", "mpo"),
-    "PNG": ("png", "apng"),
-    "WEBP": ("webp",),
-    "AVIF": ("avif",),
-    "GIF": ("gif",),
-    "BMP": ("bmp", "dib"),
-    "DIB": ("bmp", "dib"),
-    "TIFF": ("tif", "tiff"),
-    "PPM": ("ppm", "pgm", "pbm", "pnm"),
-}
-
-
-@dataclass(frozen=True, eq=False)
-class Picture:
-    """What ingest keeps of a usable image. `warnings` are those of `decode_with_facts` and
-    `suffix` (the name says another format), `tiny`, `long` (over 10:1), `flat` (no detail)."""
-
-    format: str
-    width: int
-    height: int
-    warnings: tuple[str, ...]
-    phash: int
-    miniature: NDArray[np.uint8]
-    thumbnail: bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +92,7 @@ def examine(
             return Examined(None, "unreadable", "the file could not be opened or read")
         try:
             decoded = decode_with_facts(raw, max_pixels, at_least=thumbnail_size)
-            return Examined(_picture(decoded, file.path, thumbnail_size, resize_rule))
+            return Examined(picture_of(decoded, file.path, thumbnail_size, resize_rule))
         except BadImage as error:
             return Examined(None, error.reason, error.detail)
 
@@ -204,27 +173,6 @@ def _changed(file: HashedFile, why: str = "") -> DataError:
     return DataError(
         f"{display(file.path)} changed while it was read{why}",
         hint="Wait until the data are complete, and run the same command again.",
-    )
-
-
-def _picture(decoded: Decoded, path: str, thumbnail_size: int, rule: ResizeRule) -> Picture:
-    image, file_format, width, height, warnings = decoded
-    reduced = resize_image(image, HASHED_SIDE, "squash")
-    small = miniature(reduced)
-    found = {
-        "suffix": path.rpartition(".")[2].lower() not in _SUFFIXES[file_format],
-        "tiny": min(width, height) < TINY,
-        "long": max(width, height) > LONG * min(width, height),
-        "flat": bool(contrast(small[None])[0] < FLAT),
-    }
-    return Picture(
-        format=file_format,
-        width=width,
-        height=height,
-        warnings=tuple(sorted((*warnings, *(name for name, is_so in found.items() if is_so)))),
-        phash=perceptual_hash(reduced),
-        miniature=small,
-        thumbnail=encode_thumbnail(image, thumbnail_size, rule),
     )
 
 

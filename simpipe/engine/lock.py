@@ -1,4 +1,4 @@
-"""One process at a time works on a run. A kernel lock: it dies with its process, there is nothing to unlock."""
+"""One process at a time works on a run. A kernel lock dies with its process: nothing to unlock."""
 
 import fcntl
 import json

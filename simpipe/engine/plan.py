@@ -95,12 +95,12 @@ def assess(run: RunDir, stage: Stage, request: Request, dirty: frozenset[str]) -
         request: the wanted data and configuration.
         dirty: names of stages that will run before it, whose outputs are not known yet.
     """
+    receipt, problem = None, None
     try:
         receipt = run.receipt(stage.name)
-    except DamagedError as error:
-        receipt, problem = None, error.message
-    else:
         problem = damage(run.stage(stage.name), receipt) if receipt else None
+    except DamagedError as error:
+        problem = error.message
     waiting = sorted(stage.upstream & dirty)
     if waiting:
         reasons = [Reason("upstream", key=name) for name in waiting]

@@ -87,7 +87,7 @@ def check_schema(document: Any, expected: str, path: Path) -> dict[str, Any]:
         return dict(document)
     if isinstance(schema, str) and schema.split("/")[0] == expected.split("/")[0]:
         raise DamagedError(
-            f"{path}: written by simpipe {document.get('simpipe', '?')} as {schema}; this version reads {expected}",
+            f"{path}: simpipe {document.get('simpipe', '?')} wrote it as {schema}; this one reads {expected}",
             hint="use the version that wrote it, or start a new run with --name",
         )
     raise DamagedError(f"{path}: not a {expected.split('/')[0]} document")

@@ -1,4 +1,4 @@
-"""A trained encoder on disk and in use: `encoder.json` says how it is built, `encoder.weights.h5` holds the head.
+"""A trained encoder: `encoder.json` says how it is built, `encoder.weights.h5` holds the head.
 
 The file never holds code: the network is built by this package, and only numbers are loaded.
 """
@@ -81,7 +81,7 @@ class Encoder:
         )
         if backbone.weights_id != record["weights_id"]:
             raise DamagedError(
-                f"the backbone's weights ({record['weights']}) are not those that {self.folder} was trained on",
+                f"the backbone's weights ({record['weights']}) are not those of {self.folder}",
                 hint="put the old weights back, or train again: simpipe train --force",
             )
         return features.extractor(backbone, record["pooling"])

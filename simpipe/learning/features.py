@@ -150,7 +150,7 @@ def fill_cache(
     pixels: Pixels,
     progress: Progress | None = None,
 ) -> int:
-    """Compute what `cache` lacks of `ids`; `make_extractor` is called only if something does. Returns how many."""
+    """Compute what `cache` lacks of `ids`, and return how much; builds an extractor only for that."""
     progress = progress or Silent()
     rows = cache.missing(ids)
     if len(rows) == 0:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 Embedder = Callable[[npt.NDArray[np.float32], npt.NDArray[np.float32]], None]
 
 BLOCK = 1024
-"""Rows in a pass through the head. Fixed and padded, so that an embedding does not depend on its neighbours."""
+"""Rows in a pass through the head. Fixed and padded: an embedding does not depend on its neighbours."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def standardise_on(head: Any, features: npt.NDArray[np.float32]) -> None:
 
 
 def embedder(head: Any) -> Embedder:
-    """A function `(features, out)` that writes the embeddings of features (n, d) into `out` (n, embedding_size).
+    """A function `(features, out)` that writes embeddings of features (n, d) to `out` (n, embedding_size).
 
     It goes block by block, so that both may be memory-mapped.
     """

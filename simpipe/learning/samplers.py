@@ -25,6 +25,7 @@ class BatchPlan:
         examples_per_class_per_batch: K; a class with fewer images gives all it has.
         balance: how the mass of a class grows with its size: none, sqrt or class.
         coverage: draws in an epoch as a multiple of the number of training images.
+        min_batches: batches in an epoch, at least, as far as `max_repeat` allows.
         max_repeat: most draws of one image in an epoch.
         seed: of all orders.
     """
@@ -33,6 +34,7 @@ class BatchPlan:
     examples_per_class_per_batch: int
     balance: str
     coverage: float
+    min_batches: int
     max_repeat: float
     seed: int
 
@@ -52,7 +54,8 @@ def groups_per_class(counts: npt.NDArray[np.int64], plan: BatchPlan) -> npt.NDAr
         `max_repeat`. What the caps take from some classes goes to the others by their mass.
     """
     size = plan.examples_per_class_per_batch
-    batches = max(1, int(np.ceil(plan.coverage * counts.sum() / (plan.classes_per_batch * size))))
+    covering = int(np.ceil(plan.coverage * counts.sum() / (plan.classes_per_batch * size)))
+    batches = max(plan.min_batches, covering)
     drawn = np.minimum(counts, size)
     cap = np.clip(np.floor(plan.max_repeat * counts / drawn), 1, batches)
     mass = counts.astype(float) ** _EXPONENTS[plan.balance]

@@ -11,7 +11,7 @@ MatchRule = Literal["nearest", "majority", "weighted"]
 
 
 class Matches(NamedTuple):
-    """`labels` int32 (n,), −1 without any neighbour; `distances` float32 (n,) of the closest that carries it."""
+    """`labels` int32 (n,), −1 without any neighbour; `distances` float32 (n,) of the closest with it."""
 
     labels: npt.NDArray[np.int32]
     distances: npt.NDArray[np.float32]

@@ -34,6 +34,7 @@ def sampler(ctx: Context) -> None:
         examples_per_class_per_batch=config.sampler.examples_per_class_per_batch,
         balance=config.sampler.balance,
         coverage=config.sampler.coverage,
+        min_batches=config.sampler.min_batches,
         max_repeat=config.sampler.max_repeat,
         seed=config.seed,
     )

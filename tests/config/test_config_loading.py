@@ -386,7 +386,7 @@ def test_flatten_has_each_key_once_in_order_and_plain_values() -> None:
     flat = flatten(Config())
     assert list(flat) == list(LEAVES)
     assert list(flat)[:2] == ["seed", "ingest.resize"]
-    assert (flat["train.lr"], flat["calibrate.precision"], flat["report.title"]) == (0.001, [0.95], None)
+    assert (flat["train.lr"], flat["calibrate.precision"], flat["report.title"]) == (0.004, [0.95], None)
     assert all(isinstance(value, str | int | float | list | None) for value in flat.values())
 
 

