@@ -27,10 +27,15 @@ def main() -> None:
 
 
 def _stop(number: int, frame: Any) -> NoReturn:
-    """End at once with the shell's code for the signal; whole stages stay, the rest is done again."""
-    signal.signal(number, signal.SIG_IGN)
-    print("\nstopped; the same command goes on with the stages that are left", file=sys.stderr)
-    sys.exit(128 + number)
+    """End at once with the shell's code for the signal; whole stages stay, the rest is done again.
+
+    No exception is raised: it could arise anywhere, and some libraries swallow it while they load.
+    """
+    children = sys.modules.get("multiprocessing")
+    for child in children.active_children() if children else ():
+        child.terminate()
+    print("\nstopped; the same command goes on with the stages that are left", file=sys.stderr, flush=True)
+    os._exit(128 + number)
 
 
 def _tell(error: SimpipeError) -> None:

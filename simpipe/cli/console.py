@@ -4,12 +4,12 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from simpipe.engine.execute import Outcome
-from simpipe.engine.plan import Assessment
-
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
+
+    from simpipe.engine.execute import Outcome
+    from simpipe.engine.plan import Assessment
 
 QUIET_SECONDS = 30.0
 """Without a terminal, a long piece of work says once in this time how far it is."""
@@ -31,13 +31,13 @@ class Console:
         self._total: int | None = None
         self._spoken = time.monotonic()
 
-    def stage_starts(self, assessment: Assessment) -> None:
+    def stage_starts(self, assessment: "Assessment") -> None:
         reasons = [str(reason) for reason in assessment.reasons]
         if not self._verbose and len(reasons) > 1:
             reasons = [reasons[0], f"and {len(reasons) - 1} more"]
         self._line(f"{assessment.stage.name:10} …        {', '.join(reasons)}")
 
-    def stage_ends(self, outcome: Outcome) -> None:
+    def stage_ends(self, outcome: "Outcome") -> None:
         self._close()
         took = f"{outcome.seconds:5.1f} s" if outcome.action == "ran" else "fresh"
         self._line(f"{outcome.stage:10} {took:8}")

@@ -11,10 +11,6 @@ import typer
 from simpipe.cli.console import Console
 from simpipe.cli.options import AsJson, Force, Overrides, Quiet, RunName, RunsDir, Verbose
 from simpipe.cli.results import print_json, print_plan, print_results
-from simpipe.cli.rundirs import create_run, find_run, publish_report, save_request
-from simpipe.engine.execute import Outcome, execute
-from simpipe.engine.lock import run_lock
-from simpipe.engine.plan import Request, plan, require_same_data, require_upstream, select
 from simpipe.engine.rundir import RunDir, recover
 from simpipe.engine.stage import Stage
 from simpipe.errors import UsageError
@@ -22,6 +18,8 @@ from simpipe.stages import PIPELINE, STAGE_NAMES
 
 if TYPE_CHECKING:
     from simpipe.config import Config
+    from simpipe.engine.execute import Outcome
+    from simpipe.engine.plan import Request
 
 
 def run(
@@ -55,7 +53,10 @@ def run(
 
     Example: simpipe run photos/ --config baseline --set train.epochs=60
     """
+    from simpipe.cli.rundirs import create_run, save_request
     from simpipe.config import config_stem, load
+    from simpipe.engine.execute import execute
+    from simpipe.engine.plan import plan, require_same_data, require_upstream, select
 
     selected = select(STAGE_NAMES, first, last, only)
     for forced in force_stage or []:
@@ -95,7 +96,10 @@ def _stage_command(stage: Stage) -> Callable[..., None]:
         quiet: Quiet = False,
         verbose: Verbose = False,
     ) -> None:
+        from simpipe.cli.rundirs import find_run, save_request
         from simpipe.config import override, read_resolved
+        from simpipe.engine.execute import execute
+        from simpipe.engine.plan import require_upstream
 
         target = find_run(run_name, runs_dir)
         config = read_resolved(target.config)
@@ -122,8 +126,9 @@ def _request(
     force_stage: Sequence[str],
     console: Console,
     lone: bool = False,
-) -> Request:
+) -> "Request":
     from simpipe.config import flatten
+    from simpipe.engine.plan import Request
 
     forced = frozenset(selected) if force else frozenset(force_stage)
     return Request(source, config, flatten(config), selected, forced, lone, console)
@@ -132,6 +137,9 @@ def _request(
 @contextmanager
 def _working_on(target: RunDir, console: Console) -> Iterator[None]:
     """Hold the run's lock, mended from what a killed process left."""
+    from simpipe.cli.rundirs import publish_report
+    from simpipe.engine.lock import run_lock
+
     with run_lock(target.path):
         for told in recover(target, PIPELINE):
             console.note(told)
@@ -142,7 +150,7 @@ def _working_on(target: RunDir, console: Console) -> Iterator[None]:
             publish_report(target)
 
 
-def _show(target: RunDir, outcomes: list[Outcome], as_json: bool, quiet: bool) -> None:
+def _show(target: RunDir, outcomes: "list[Outcome]", as_json: bool, quiet: bool) -> None:
     document: dict[str, Any] = {
         "schema": "simpipe.run_result/1",
         "run": str(target.path),

@@ -17,15 +17,13 @@ def status(
 ) -> None:
     """Say which stages of a run are fresh, and why the others are not."""
     from simpipe.cli.results import print_plan
-    from simpipe.cli.rundirs import find_run
-    from simpipe.config import flatten, read_resolved
+    from simpipe.cli.rundirs import config_values, find_run
     from simpipe.engine.plan import Request, plan
     from simpipe.stages import PIPELINE, STAGE_NAMES
 
     run = find_run(run_name, runs_dir)
-    config = read_resolved(run.config)
     source = Path(run.describe()["source"])
-    request = Request(source, config, flatten(config), STAGE_NAMES, source_may_be_gone=True)
+    request = Request(source, None, config_values(run), STAGE_NAMES, source_may_be_gone=True)
     assessments = list(plan(run, PIPELINE, request))
     print_plan(run, assessments, STAGE_NAMES, as_json)
     if check and any(assessment.runs for assessment in assessments):

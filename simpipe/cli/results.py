@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from simpipe.engine.plan import Assessment
 from simpipe.engine.rundir import RunDir
 
 if TYPE_CHECKING:
+    from simpipe.engine.plan import Assessment
     from simpipe.runs import QueryResult
 
 
@@ -18,7 +18,7 @@ def print_json(document: dict[str, Any]) -> None:
 
 
 def print_plan(
-    run: RunDir, assessments: Iterable[Assessment], selected: Sequence[str], as_json: bool
+    run: RunDir, assessments: "Iterable[Assessment]", selected: Sequence[str], as_json: bool
 ) -> None:
     """The state of each selected stage, and why it would run."""
     chosen = [assessment for assessment in assessments if assessment.stage.name in selected]

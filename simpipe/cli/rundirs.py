@@ -1,17 +1,18 @@
 """Which run a command is about, and what is written into a run besides its stages."""
 
-import difflib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from simpipe import __version__
 from simpipe.engine.plan import Request, content_hashes
 from simpipe.engine.rundir import RUN_SCHEMA, RunDir
 from simpipe.engine.stage import Stage
 from simpipe.errors import DiskError, UsageError
-from simpipe.files import atomic_write, write_json
+from simpipe.files import atomic_write, sha256_file, write_json
 
 LATEST = ".latest"
 
@@ -33,6 +34,8 @@ def find_run(name: str | None, runs_dir: Path) -> RunDir:
         if (path / "run.json").is_file():
             return RunDir(path)
     present = sorted(path.parent.name for path in runs_dir.glob("*/run.json"))
+    import difflib
+
     close = difflib.get_close_matches(name, present, 1)
     hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(present) or 'none'}"
     raise UsageError(f"no run is called {name!r} in {runs_dir}", hint=hint)
@@ -57,10 +60,30 @@ def save_request(run: RunDir, request: Request) -> None:
     from simpipe.config import dump_yaml
 
     with _writing(run.path):
-        document = {"schema": RUN_SCHEMA, "simpipe": __version__, "source": str(request.source)}
+        resolved = dump_yaml(request.config)
+        document = {
+            "schema": RUN_SCHEMA,
+            "simpipe": __version__,
+            "source": str(request.source),
+            "config": {"sha256": sha256(resolved.encode()).hexdigest(), "values": dict(request.values)},
+        }
+        atomic_write(run.config, resolved)
         write_json(run.path / "run.json", document)
-        atomic_write(run.config, dump_yaml(request.config))
         atomic_write(run.path.parent / LATEST, f"{run.name}\n")
+
+
+def config_values(run: RunDir) -> dict[str, Any]:
+    """The run's configuration, flat.
+
+    run.json remembers it beside the hash of config.yaml, so that only an edited file has to be checked
+    again, which loads the whole configuration room.
+    """
+    remembered: dict[str, Any] = run.describe().get("config", {})
+    if run.config.is_file() and sha256_file(run.config) == remembered.get("sha256"):
+        return dict(remembered["values"])
+    from simpipe.config import flatten, read_resolved
+
+    return dict(flatten(read_resolved(run.config)))
 
 
 def publish_report(run: RunDir) -> None:

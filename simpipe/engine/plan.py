@@ -1,6 +1,5 @@
 """Which stages would run, and why. The same code plans a dry run, a real one, and `status`."""
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,6 +74,8 @@ def select(
     ends = (only or first or names[0], only or last or names[-1])
     for name in ends:
         if name not in names:
+            import difflib
+
             close = difflib.get_close_matches(name, names, 1)
             guess = f"did you mean {close[0]}? " if close else ""
             raise UsageError(f"no stage is called {name!r}", hint=f"{guess}the stages are {', '.join(names)}")

@@ -156,7 +156,7 @@ def test_query_finds_the_image_itself_and_its_label(finished):
 
 def test_the_python_interface_answers_like_the_command(finished):
     results = package.open(finished / RUN).query([finished / "data/brick/01.jpg"], k=4)
-    assert [neighbour.path for neighbour in results[0].neighbours][0] == "brick/01.jpg"
+    assert results[0].neighbours[0].path == "brick/01.jpg"
     assert results[0].match.nearest_label == "brick"
 
 
@@ -257,8 +257,8 @@ def test_a_runs_folder_that_is_a_file(tmp_path):
 
 def test_interrupting_leaves_whole_stages_and_the_same_command_goes_on(place):
     process = subprocess.Popen(
-        [sys.executable, "-c", "from simpipe.cli import main; main()", *"run data --config quick".split()]
-        + ["--force"],
+        [sys.executable, "-c", "from simpipe.cli import main; main()"]
+        + ["run", "data", "--config", "quick", "--force"],
         cwd=place,
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -287,9 +287,8 @@ def test_help_and_status_start_fast_and_load_nothing_heavy(finished):
         "from simpipe.cli import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
-        "heavy = {{'tensorflow', 'keras', 'nmslib', 'umap', 'bokeh', 'pandas', 'sklearn'}} & set(sys.modules)\n"
-        "assert not heavy, heavy\n"
-        "assert 'pyarrow' not in sys.modules"
+        "heavy = {{'tensorflow', 'nmslib', 'umap', 'bokeh', 'pandas', 'sklearn', 'pyarrow'}} & set(sys.modules)\n"
+        "assert not heavy, heavy"
     )
     for arguments in ("'--help'", "'status'"):
         script = probe.format(arguments=arguments)
