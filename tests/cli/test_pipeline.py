@@ -257,8 +257,10 @@ def test_a_runs_folder_that_is_a_file(tmp_path):
 
 def test_interrupting_leaves_whole_stages_and_the_same_command_goes_on(place):
     process = subprocess.Popen(
-        [sys.executable, "-c", "from simpipe.cli import main; main()"]
-        + ["run", "data", "--config", "quick", "--force"],
+        [
+            *(sys.executable, "-c", "from simpipe.cli import main; main()"),
+            *("run", "data", "--config", "quick", "--force"),
+        ],
         cwd=place,
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -287,7 +289,8 @@ def test_help_and_status_start_fast_and_load_nothing_heavy(finished):
         "from simpipe.cli import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
-        "heavy = {{'tensorflow', 'nmslib', 'umap', 'bokeh', 'pandas', 'sklearn', 'pyarrow'}} & set(sys.modules)\n"
+        "names = {{'tensorflow', 'nmslib', 'umap', 'bokeh', 'pandas', 'sklearn', 'pyarrow'}}\n"
+        "heavy = names & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
     for arguments in ("'--help'", "'status'"):
