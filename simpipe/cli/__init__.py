@@ -1,5 +1,6 @@
 """The doors: Typer commands of a few lines each. The one place where an error becomes an exit code."""
 
+import io
 import json
 import os
 import signal
@@ -13,6 +14,9 @@ def main() -> None:
     """The command `simpipe`."""
     from simpipe.cli.app import app
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # file names need not be UTF-8
     signal.signal(signal.SIGINT, _stop)
     signal.signal(signal.SIGTERM, _stop)
     try:
