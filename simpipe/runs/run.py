@@ -1,0 +1,242 @@
+"""Ask a finished run: which images are like this one, and what would it be called?"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from simpipe.engine.rundir import RunDir, damage
+from simpipe.errors import DamagedError, DataError, UpstreamError, UsageError
+from simpipe.files import read_json
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from simpipe.config import Config
+    from simpipe.data.manifest import Samples
+    from simpipe.learning.encoder import Encoder
+    from simpipe.learning.features import Extractor
+    from simpipe.search import VectorIndex
+
+NEEDED = ("ingest", "train", "index", "calibrate")
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A similar image: its path below the data's root, its label, and its cosine distance in [0, 2]."""
+
+    path: str
+    label: str
+    distance: float
+
+
+@dataclass(frozen=True)
+class Match:
+    """What an image is called: the label of its match in the train gallery, or None for unknown.
+
+    `distance` is the match's; `threshold` the calibrated distance up to which it counts, None where
+    calibration found none and every match counts.
+    """
+
+    label: str | None
+    nearest_label: str
+    distance: float
+    threshold: float | None
+
+
+@dataclass(frozen=True)
+class QueryResult:
+    """One queried image."""
+
+    query: str
+    match: Match
+    neighbours: list[Neighbour] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def open_run(path: str | Path) -> "Run":
+    """Open a finished run for queries.
+
+    Args:
+        path: the run directory, such as `runs/baseline`.
+
+    Raises:
+        UsageError: there is no run.
+        UpstreamError: a stage that queries need is missing.
+        DamagedError: an artifact is not what its receipt says.
+    """
+    folder = Path(path)
+    if not (folder / "run.json").is_file():
+        raise UsageError(f"{folder} is not a run", hint="make one: simpipe run DATA")
+    run = RunDir(folder)
+    for name in NEEDED:
+        receipt = run.receipt(name)
+        if receipt is None:
+            raise UpstreamError(
+                f"{folder} has no finished {name} stage",
+                hint=f"simpipe run {run.describe()['source']} --name {folder.name}",
+            )
+        if problem := damage(run.stage(name), receipt):
+            raise DamagedError(
+                problem, hint=f"rebuild it: simpipe run {run.describe()['source']} --name {folder.name}"
+            )
+    return Run(run)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run. Neighbours come from all its images; labels and thresholds from the train gallery."""
+
+    directory: RunDir
+
+    def query(
+        self, images: Sequence[str | Path], k: int = 5, threshold: str = "optimal"
+    ) -> list[QueryResult]:
+        """The `k` most similar images of each image, and its calibrated label.
+
+        Args:
+            images: paths of image files.
+            k: how many neighbours.
+            threshold: the name of a threshold in calibration.json, such as "optimal" or "precision_0.95".
+
+        Raises:
+            UsageError: the threshold is unknown, or a file is not there.
+            DataError: a file is no image.
+        """
+        import numpy as np
+
+        from simpipe.learning.features import BATCH
+
+        limit = self._threshold(threshold)
+        pixels = [self._pixels(Path(image)) for image in images]
+        extract = self._extractor
+        features = np.concatenate(
+            [extract(np.stack(pixels[start : start + BATCH])) for start in range(0, len(pixels), BATCH)]
+        )
+        queries = np.empty((len(pixels), self._encoder.dim), np.float32)
+        self._encoder.embed(features, queries)
+        return [
+            QueryResult(str(image), matched, near)
+            for image, matched, near in zip(
+                images, self._match(queries, limit), self._neighbours(queries, k), strict=True
+            )
+        ]
+
+    def _neighbours(self, queries: "npt.NDArray[np.float32]", k: int) -> list[list[Neighbour]]:
+        found = self._index.search(queries, k)
+        samples, names = self._samples, self._labels
+        return [
+            [
+                Neighbour(
+                    self._paths[samples.sample_id[row]], names[samples.label_id[row]], round(float(distance), 6)
+                )
+                for row, distance in zip(ids, distances, strict=True)
+                if row >= 0
+            ]
+            for ids, distances in zip(found.ids, found.distances, strict=True)
+        ]
+
+    def _match(self, queries: "npt.NDArray[np.float32]", limit: float | None) -> list[Match]:
+        from simpipe.search.matching import match
+        from simpipe.similarity import nearest
+
+        gallery = self._samples.rows("train")
+        calibration = self._calibration
+        found = nearest(queries, self._embeddings[gallery], calibration["k"])
+        matched = match(found, self._samples.label_id[gallery], calibration["match"], calibration["k"])
+        return [
+            Match(
+                self._labels[label] if limit is None or distance <= limit else None,
+                self._labels[label],
+                round(float(distance), 6),
+                limit,
+            )
+            for label, distance in zip(matched.labels, matched.distances, strict=True)
+        ]
+
+    def _threshold(self, name: str) -> float | None:
+        thresholds = self._calibration["thresholds"]
+        if name not in thresholds:
+            raise UsageError(
+                f"no threshold is called {name!r}", hint=f"this run has {', '.join(thresholds)}"
+            )
+        distance = thresholds[name]["distance"]
+        if distance is None and name != "optimal":
+            raise UsageError(f"the threshold {name} could not be chosen: {thresholds[name]['reason']}")
+        return None if distance is None else float(distance)
+
+    def _pixels(self, path: Path) -> "npt.NDArray[np.uint8]":
+        from simpipe.data.decode import BadImage, decode, resize
+
+        try:
+            raw = path.read_bytes()
+        except OSError as error:
+            raise UsageError(f"{path}: {error.strerror}") from error
+        try:
+            image = decode(raw, self._config.ingest.max_pixels)
+        except BadImage as error:
+            raise DataError(f"{path} is no image that can be read: {error}") from error
+        backbone = self._encoder.record["backbone"]
+        return resize(image, backbone["input_size"], backbone["resize"])
+
+    @cached_property
+    def _config(self) -> "Config":
+        from simpipe.config import read_resolved
+
+        return read_resolved(self.directory.config)
+
+    @cached_property
+    def _samples(self) -> "Samples":
+        from simpipe.data.manifest import read_samples
+
+        return read_samples(self.directory.stage("ingest") / "samples.parquet")
+
+    @cached_property
+    def _paths(self) -> dict[str, str]:
+        from simpipe.data.manifest import read_manifest
+
+        return read_manifest(self.directory.stage("ingest") / "manifest.parquet").paths_by_sample
+
+    @cached_property
+    def _labels(self) -> list[str]:
+        return [label["name"] for label in read_json(self.directory.stage("ingest") / "labels.json")["labels"]]
+
+    @cached_property
+    def _calibration(self) -> dict[str, Any]:
+        document: dict[str, Any] = read_json(self.directory.stage("calibrate") / "calibration.json")
+        return document
+
+    @cached_property
+    def _embeddings(self) -> "npt.NDArray[np.float32]":
+        import numpy as np
+
+        embeddings: npt.NDArray[np.float32] = np.load(
+            self.directory.stage("index") / "embeddings.npy", mmap_mode="r", allow_pickle=False
+        )
+        return embeddings
+
+    @cached_property
+    def _index(self) -> "VectorIndex":
+        from simpipe import search
+
+        folder = self.directory.stage("index")
+        described = read_json(folder / "index.json")
+        return search.load(
+            described["backend"], folder / "index.bin", self._embeddings, described["parameters"]
+        )
+
+    @cached_property
+    def _encoder(self) -> "Encoder":
+        from simpipe.learning import load_framework
+        from simpipe.learning.encoder import Encoder
+
+        load_framework()
+        return Encoder.open(self.directory.stage("train"))
+
+    @cached_property
+    def _extractor(self) -> "Extractor":
+        return self._encoder.extractor()
