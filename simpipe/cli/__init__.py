@@ -38,7 +38,7 @@ def _stop(number: int, frame: Any) -> NoReturn:
     children = sys.modules.get("multiprocessing")
     for child in children.active_children() if children else ():
         child.terminate()
-    print("\nstopped; the same command goes on with the stages that are left", file=sys.stderr, flush=True)
+    os.write(2, b"\nstopped; the same command goes on with the stages that are left\n")
     os._exit(128 + number)
 
 

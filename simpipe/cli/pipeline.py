@@ -14,6 +14,7 @@ from simpipe.cli.results import print_json, print_plan, print_results
 from simpipe.engine.rundir import RunDir, recover
 from simpipe.engine.stage import Stage
 from simpipe.errors import UsageError
+from simpipe.files import sha256_file
 from simpipe.stages import PIPELINE, STAGE_NAMES
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def run(
     wanted = load(config, overrides or [])
     target = RunDir(Path(runs_dir) / _valid_name(name or config_stem(config)))
     console = Console(quiet or as_json, verbose)
-    request = _request(data.absolute(), wanted, selected, force, force_stage or [], console)
+    request = _request(data.resolve(), wanted, selected, force, force_stage or [], console)
     if not data.is_dir():
         raise UsageError(f"no such folder: {data}")
     if dry_run:
@@ -106,12 +107,13 @@ def _stage_command(stage: Stage) -> Callable[..., None]:
         console = Console(quiet or as_json, verbose)
         if overrides:
             config = override(config, overrides)
-            console.note(f"{', '.join(overrides)}: kept in {target.config}")
         source = Path(target.describe()["source"])
         request = _request(source, config, [stage.name], force, [], console, lone=True)
         with _working_on(target, console):
             require_upstream(target, PIPELINE, request)
             save_request(target, request)
+            if overrides:
+                console.note(f"{', '.join(overrides)}: kept in {target.config}")
             outcomes = execute(target, PIPELINE, request, console)
         _show(target, outcomes, as_json, quiet)
 
@@ -131,7 +133,11 @@ def _request(
     from simpipe.engine.plan import Request
 
     forced = frozenset(selected) if force else frozenset(force_stage)
-    return Request(source, config, flatten(config), selected, forced, lone, console)
+    values = flatten(config)
+    if Path(config.train.weights).is_file():
+        # what counts is the file's content, not where it lies
+        values["train.weights"] = f"sha256:{sha256_file(Path(config.train.weights))}"
+    return Request(source, config, values, selected, forced, lone, console)
 
 
 @contextmanager

@@ -32,7 +32,7 @@ def find_run(name: str | None, runs_dir: Path) -> RunDir:
             ) from None
     for path in (runs_dir / name, Path(name)):
         if (path / "run.json").is_file():
-            return RunDir(path)
+            return RunDir(path if path.name not in ("", "..") else path.resolve())
     present = sorted(path.parent.name for path in runs_dir.glob("*/run.json"))
     import difflib
 

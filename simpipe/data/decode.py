@@ -131,6 +131,18 @@ def resize_image(image: Image, size: int, rule: ResizeRule) -> Image:
     return canvas
 
 
+def pixels(raw: bytes, size: int, rule: ResizeRule, max_pixels: int) -> NDArray[np.uint8]:
+    """A file's bytes as a backbone sees them: uint8 of shape (size, size, 3).
+
+    The one way from a file to a backbone, so that a query and an indexed image give the same vector.
+
+    Raises:
+        BadImage: the bytes are no image that can be read.
+    """
+    # twice the size wanted: the JPEG decoder's own reduction is coarser than `resize`
+    return resize(decode_with_facts(raw, max_pixels, at_least=2 * size).image, size, rule)
+
+
 def load_pixels(
     paths: Sequence[Path], size: int, rule: ResizeRule, max_pixels: int, workers: int = 2
 ) -> Iterator[NDArray[np.uint8]]:
@@ -142,13 +154,11 @@ def load_pixels(
 
     def load(path: Path) -> NDArray[np.uint8]:
         try:
-            # twice the size wanted: the JPEG decoder's own reduction is coarser than `resize`
-            image = decode_with_facts(path.read_bytes(), max_pixels, at_least=2 * size).image
+            return pixels(path.read_bytes(), size, rule, max_pixels)
         except (OSError, BadImage) as error:
             raise DataError(
                 f"{path}: changed or vanished since ingest ({error})", hint="Run `simpipe ingest` again."
             ) from error
-        return resize(image, size, rule)
 
     return map_ahead(load, paths, workers)
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from simpipe.engine.child import run_in_child
-from simpipe.engine.plan import Assessment, Request, assess, require_upstream
+from simpipe.engine.plan import Assessment, Request, assess
 from simpipe.engine.provenance import provenance
 from simpipe.engine.rundir import RunDir, commit, prepare_staging, seal
 from simpipe.engine.stage import Context, DeclaredConfig, Stage
@@ -46,17 +46,15 @@ class Outcome:
 
 
 def execute(run: RunDir, stages: Sequence[Stage], request: Request, listener: Listener) -> list[Outcome]:
-    """Bring the selected stages up to date. Called under the run's lock, after `recover`.
+    """Bring the selected stages up to date; called under the run's lock, after `require_upstream`.
 
     Each stage is assessed when its turn comes, so that one whose upstream ran again with the same
     result is not run.
 
     Raises:
-        UpstreamError: a stage before the selected ones is missing or stale.
         DataError: the source changed while a stage read it; nothing was committed.
         StageError: a stage failed; the stages before it are committed, the old generation stands.
     """
-    require_upstream(run, stages, request)
     outcomes = []
     for stage in stages:
         if stage.name not in request.selected:

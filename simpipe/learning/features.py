@@ -5,6 +5,7 @@ result's identity: a miss is computed, a lost shard is computed again.
 """
 
 import os
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -76,12 +77,13 @@ class FeatureCache:
         shard["id"] = np.array(ids, _VECTOR_ID)
         shard["vector"] = vectors
         path = self.folder / f"{digest(list(ids))[:32]}.npy"
-        temporary = path.with_suffix(".part")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as stream:
+            with tempfile.NamedTemporaryFile(dir=self.folder, suffix=".part", delete=False) as stream:
                 np.save(stream, shard, allow_pickle=False)
-            temporary.replace(path)
+                stream.flush()
+                os.fsync(stream.fileno())
+            Path(stream.name).replace(path)
         except OSError as error:
             raise DiskError(f"the feature cache {self.folder} cannot be written: {error.strerror}") from error
         sync_folder(self.folder)

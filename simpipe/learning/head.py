@@ -29,15 +29,17 @@ def build_head(feature_dim: int, shape: HeadShape, seed: int) -> Any:
 
     def dense(units: int, number: int, activation: str | None) -> Any:
         return layers.Dense(
-            units, activation, kernel_initializer=keras.initializers.GlorotUniform(seed * 2 + number)
+            units,
+            activation,
+            kernel_initializer=keras.initializers.GlorotUniform((seed * 2 + number) % 2**31),
         )
 
     features = keras.Input((feature_dim,), name="features")
     x = layers.Normalization(name="standardise")(features)
     if shape.hidden:
-        x = layers.Dropout(shape.dropout, seed=seed)(x)
+        x = layers.Dropout(shape.dropout, seed=seed % 2**31)(x)
         x = dense(shape.hidden, 0, "relu")(x)
-    x = layers.Dropout(shape.dropout, seed=seed + 1)(x)
+    x = layers.Dropout(shape.dropout, seed=(seed + 1) % 2**31)(x)
     x = dense(shape.embedding_size, 1, None)(x)
     return keras.Model(features, layers.UnitNormalization()(x), name="head")
 

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from simpipe import similarity
+from simpipe.errors import StageError
 from simpipe.learning import losses
 from simpipe.learning.head import HeadShape, build_head, embedder, standardise_on
 from simpipe.learning.samplers import BatchPlan, plan_epoch
@@ -77,7 +78,8 @@ def train_head(
 ) -> Trained:
     """Train a head and return it with the weights of its best epoch by MAP@R on val.
 
-    Where val has no query with a positive, the last epoch counts.
+    Where val has no query with a positive, the last epoch counts. Give at most `VALIDATION_QUERIES`
+    val examples, see `sample`.
     """
     head = build_head(train.features.shape[1], shape, schedule.seed)
     standardise_on(head, train.features)
@@ -85,7 +87,6 @@ def train_head(
     step = _training_step(head, schedule, steps_per_epoch * schedule.epochs)
     history: list[dict[str, float | int | None]] = []
     best, best_epoch, best_weights = -1.0, 0, head.get_weights()
-    val = _sample(val, schedule.seed)
     embed = embedder(head)
     gallery, queries = (
         np.empty((len(part.labels), shape.embedding_size), np.float32) for part in (train, val)
@@ -94,6 +95,10 @@ def train_head(
     for epoch in range(schedule.epochs):
         batches = plan_epoch(train.labels, plan, epoch)
         loss = float(np.mean([step(train.features[rows], train.labels[rows]) for rows in batches]))
+        if not np.isfinite(loss) or not all(np.isfinite(each).all() for each in head.get_weights()):
+            raise StageError(
+                f"training diverged in epoch {epoch + 1}", hint="lower train.lr, or raise train.temperature"
+            )
         embed(train.features, gallery)
         embed(val.features, queries)
         score = map_at_r(queries, gallery, val, train)
@@ -136,7 +141,8 @@ def _training_step(head: Any, schedule: Schedule, total_steps: int) -> Any:
     return step
 
 
-def _sample(val: Examples, seed: int) -> Examples:
+def sample(val: Examples, seed: int) -> Examples:
+    """`val`, or a random `VALIDATION_QUERIES` of them."""
     if len(val.labels) <= VALIDATION_QUERIES:
         return val
     rows = np.sort(np.random.default_rng(seed).permutation(len(val.labels))[:VALIDATION_QUERIES])

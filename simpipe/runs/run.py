@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from simpipe.learning.features import Extractor
     from simpipe.search import VectorIndex
 
-NEEDED = ("ingest", "train", "index", "calibrate")
+NEEDED = ("ingest", "sampler", "train", "index", "calibrate")
 
 
 @dataclass(frozen=True)
@@ -72,18 +72,19 @@ def open_run(path: str | Path) -> "Run":
     folder = Path(path)
     if not (folder / "run.json").is_file():
         raise UsageError(f"{folder} is not a run", hint="make one: simpipe run DATA")
-    run = RunDir(folder)
+    run = RunDir(folder.absolute())
+    hint = f"simpipe run {run.describe()['source']} --name {run.name}"
+    written: dict[str, str] = {}
     for name in NEEDED:
         receipt = run.receipt(name)
         if receipt is None:
-            raise UpstreamError(
-                f"{folder} has no finished {name} stage",
-                hint=f"simpipe run {run.describe()['source']} --name {folder.name}",
-            )
+            raise UpstreamError(f"{folder} has no finished {name} stage", hint=hint)
         if problem := damage(run.stage(name), receipt):
-            raise DamagedError(
-                problem, hint=f"rebuild it: simpipe run {run.describe()['source']} --name {folder.name}"
-            )
+            raise DamagedError(problem, hint=f"rebuild it: {hint}")
+        for artifact, digest in receipt["key_doc"]["inputs"].items():
+            if written.get(artifact, digest) != digest:
+                raise UpstreamError(f"{folder}: {name} was made from another {artifact}", hint=hint)
+        written |= {f"{name}/{file}": f"sha256:{each['sha256']}" for file, each in receipt["outputs"].items()}
     return Run(run)
 
 
@@ -112,6 +113,8 @@ class Run:
         from simpipe.learning.features import BATCH
 
         limit = self._threshold(threshold)
+        if not images:
+            return []
         pixels = [self._pixels(Path(image)) for image in images]
         extract = self._extractor
         features = np.concatenate(
@@ -132,7 +135,9 @@ class Run:
         return [
             [
                 Neighbour(
-                    self._paths[samples.sample_id[row]], names[samples.label_id[row]], round(float(distance), 6)
+                    self._paths[samples.sample_id[row]],
+                    names[samples.label_id[row]],
+                    round(float(distance), 6),
                 )
                 for row, distance in zip(ids, distances, strict=True)
                 if row >= 0
@@ -161,27 +166,24 @@ class Run:
     def _threshold(self, name: str) -> float | None:
         thresholds = self._calibration["thresholds"]
         if name not in thresholds:
-            raise UsageError(
-                f"no threshold is called {name!r}", hint=f"this run has {', '.join(thresholds)}"
-            )
+            raise UsageError(f"no threshold is called {name!r}", hint=f"this run has {', '.join(thresholds)}")
         distance = thresholds[name]["distance"]
         if distance is None and name != "optimal":
             raise UsageError(f"the threshold {name} could not be chosen: {thresholds[name]['reason']}")
         return None if distance is None else float(distance)
 
     def _pixels(self, path: Path) -> "npt.NDArray[np.uint8]":
-        from simpipe.data.decode import BadImage, decode, resize
+        from simpipe.data.decode import BadImage, pixels
 
+        backbone = self._encoder.record["backbone"]
         try:
             raw = path.read_bytes()
         except OSError as error:
             raise UsageError(f"{path}: {error.strerror}") from error
         try:
-            image = decode(raw, self._config.ingest.max_pixels)
+            return pixels(raw, backbone["input_size"], backbone["resize"], self._config.ingest.max_pixels)
         except BadImage as error:
             raise DataError(f"{path} is no image that can be read: {error}") from error
-        backbone = self._encoder.record["backbone"]
-        return resize(image, backbone["input_size"], backbone["resize"])
 
     @cached_property
     def _config(self) -> "Config":
@@ -203,7 +205,8 @@ class Run:
 
     @cached_property
     def _labels(self) -> list[str]:
-        return [label["name"] for label in read_json(self.directory.stage("ingest") / "labels.json")["labels"]]
+        document = read_json(self.directory.stage("ingest") / "labels.json")
+        return [label["name"] for label in document["labels"]]
 
     @cached_property
     def _calibration(self) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def train(ctx: Context) -> None:
     from simpipe.learning.features import extractor
     from simpipe.learning.head import HeadShape
     from simpipe.learning.samplers import BatchPlan
-    from simpipe.learning.trainer import train_head
+    from simpipe.learning.trainer import sample, train_head
     from simpipe.stages.features import cached_features
 
     load_framework()
@@ -47,6 +47,7 @@ def train(ctx: Context) -> None:
         ctx, record, lambda: extractor(backbone, settings.pooling), samples, np.arange(len(samples))
     )
     fit, val = _examples(ctx, cache, samples, feature_dim)
+    val = sample(val, config.seed)
 
     sampler = read_json(ctx.path("sampler/sampler.json"))
     plan = BatchPlan(**{name: value for name, value in sampler.items() if name != "schema"})

@@ -12,7 +12,7 @@ from toy import NAMES, RAN, TOYS, Double, Read, Recorder, ToyConfig, content, do
 
 from simpipe.engine.execute import execute
 from simpipe.engine.lock import run_lock
-from simpipe.engine.plan import Request, plan, require_same_data, select
+from simpipe.engine.plan import Request, plan, require_same_data, require_upstream, select
 from simpipe.engine.rundir import RECEIPT, RunDir, commit, prepare_staging, recover, seal
 from simpipe.engine.stage import Context, DeclaredConfig, Stage, declared, stage
 from simpipe.errors import (
@@ -45,7 +45,9 @@ def request(run: RunDir, config: ToyConfig | None = None, **changes) -> Request:
 def ran(run: RunDir, config: ToyConfig | None = None, stages=TOYS, **changes) -> list[str]:
     """Execute, and return the stages whose body ran."""
     RAN.clear()
-    execute(run, stages, request(run, config, **changes), Recorder())
+    wanted = request(run, config, **changes)
+    require_upstream(run, stages, wanted)
+    execute(run, stages, wanted, Recorder())
     return list(RAN)
 
 
