@@ -31,7 +31,7 @@ from PIL import Image
 Array = NDArray[Any]  # of one value per point, or of shape (3, n_points): x to the right, y up
 Random = np.random.Generator
 
-SEED = 22
+SEED = 21
 PER_LABEL = 28
 SIZE = 192  # pixels
 SUPERSAMPLING = 2
@@ -485,8 +485,8 @@ def shade(
 
 # Every label has the pictures 1 ... PER_LABEL. Where a label has one more, it is a fault planted on purpose.
 MISLABELLED = {  # file -> the shape and the number of the picture in it
-    "cube/cube_29.jpg": ("knot", 32),
-    "pyramid/pyramid_29.jpg": ("spring", 35),
+    "cube/cube_29.jpg": ("knot", 30),
+    "pyramid/pyramid_29.jpg": ("spring", 30),
 }
 EXACT_COPY = ("star/star_29.jpg", ("star", 4))
 NEAR_COPY = ("cone/cone_29.jpg", ("cone", 7))

@@ -139,9 +139,17 @@ def paired_gain(
 
 
 def as_dict(estimate: Estimate) -> dict[str, Any]:
-    """An estimate for JSON; `reason` only where there is one."""
-    fields = estimate._asdict()
-    return fields if estimate.reason else {name: fields[name] for name in ("value", "low", "high", "n")}
+    """An estimate for JSON; `reason` only where there is one.
+
+    Rounded to 12 digits: a bound that is 0 but for the order of a sum must not read as better than 0.
+    """
+    fields = {
+        name: round(value, 12) if isinstance(value, float) else value
+        for name, value in estimate._asdict().items()
+    }
+    if not estimate.reason:
+        del fields["reason"]
+    return fields
 
 
 def _table(evaluation: Evaluation, names: Sequence[str]) -> Array:
