@@ -43,7 +43,7 @@ def evaluate(ctx: Context) -> None:
     """Measure accuracy, retrieval and unknowns with intervals; find what is wrong with the data."""
     import numpy as np
 
-    from simpipe.data.manifest import read_samples
+    from simpipe.data.manifest import read_manifest, read_samples
     from simpipe.similarity import nearest
     from simpipe.stages import findings, tables
 
@@ -72,6 +72,7 @@ def evaluate(ctx: Context) -> None:
     )
 
     ctx.progress.begin("findings")
+    manifest = read_manifest(ctx.path("ingest/manifest.parquet"))
     tables.write_per_query(ctx.out / "per_query.parquet", samples, seen, unseen, unknown)
     confusion = tables.confusion(seen, samples, len(names))
     tables.write_confusion(ctx.out / "confusion.csv", confusion, names)
@@ -87,11 +88,11 @@ def evaluate(ctx: Context) -> None:
             pretrained_all,
             all_to_all,
             read_json(ctx.path("ingest/ingest.json"))["duplicate_pairs"],
-            ctx.path("ingest/manifest.parquet"),
+            manifest,
         ),
         samples,
         names,
-        ctx.path("ingest/manifest.parquet"),
+        manifest,
     )
 
 

@@ -4,7 +4,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
-from simpipe.data.manifest import Samples, read_manifest
+from simpipe.data.manifest import Manifest, Samples
 from simpipe.metrics import findings, label_errors
 from simpipe.metrics.findings import Finding
 from simpipe.similarity import Neighbours
@@ -20,7 +20,7 @@ def collect(
     pretrained: Neighbours,
     trained: Neighbours,
     duplicate_pairs: list[list[str]],
-    manifest: Path,
+    manifest: Manifest,
 ) -> list[Finding]:
     """All findings, the gravest first.
 
@@ -44,18 +44,17 @@ def collect(
         *label_errors.splits(pretrained.ids, labels, names),
         *findings.small_classes(labels, names),
         *findings.unreadable(
-            (row["path"], f"{row['reason']}: {row['detail']}")
-            for row in read_manifest(manifest).quarantined()
+            (row["path"], f"{row['reason']}: {row['detail']}") for row in manifest.quarantined()
         ),
     ]
     return sorted(found, key=lambda each: (SEVERITIES.index(each.severity), each.kind, -each.score))
 
 
 def write_findings(
-    path: Path, found: list[Finding], samples: Samples, names: list[str], manifest: Path
+    path: Path, found: list[Finding], samples: Samples, names: list[str], manifest: Manifest
 ) -> None:
     """Write findings.csv; the columns are those of `COLUMNS`."""
-    located = read_manifest(manifest).paths_by_sample
+    located = manifest.paths_by_sample
 
     def shown(row: int | None) -> str:
         return "" if row is None else located[samples.sample_id[row]]
