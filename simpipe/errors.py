@@ -1,4 +1,5 @@
-"""Every error a person can cause, each with its exit code: 2 usage, 4 upstream, 5 data, 6 lock, 7 disk.
+"""Every error a person can cause, each with its exit code: 2 usage, 4 upstream, 5 data, 6 lock, 7 disk,
+128 + n for the signal n.
 
 An error says what is wrong, where, and how to mend it. It is raised deep inside and handled at one
 place, the edge of the command line; nothing in between catches it.
@@ -61,6 +62,12 @@ class DamagedError(DataError):
     code = "damaged"
 
 
+class NewerError(DamagedError):
+    """A document that a newer simpipe wrote: whole, but not for this version to read or to replace."""
+
+    code = "newer"
+
+
 class LockedError(SimpipeError):
     """Another process works on the same run."""
 
@@ -75,17 +82,11 @@ class DiskError(SimpipeError):
     code = "disk"
 
 
-ERRORS: dict[str, type[SimpipeError]] = {
-    error.code: error
-    for error in (
-        StageError,
-        UsageError,
-        ConfigError,
-        CheckError,
-        UpstreamError,
-        DataError,
-        DamagedError,
-        LockedError,
-        DiskError,
-    )
-}
+class Stopped(SimpipeError):  # noqa: N818 - not a fault
+    """The user or the system asked the process to stop, by a signal; what was done is kept."""
+
+    code = "stopped"
+
+    def __init__(self, message: str = "stopped", *, signal: int = 2, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.exit_code = 128 + signal

@@ -11,7 +11,15 @@ T = TypeVar("T")
 
 
 class Progress(Protocol):
-    """A listener for one piece of work at a time; stages speak, the command line decides what is shown."""
+    """A listener for one piece of work at a time; stages speak, the command line decides what is shown.
+
+    It also carries the wish to stop. `begin` and `advance` are the places where work may end: they raise
+    `Stopped` when that is wished. Who would lose something there looks at `stopping` first, and saves it.
+    """
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the next `begin` or `advance` will raise `Stopped`."""
 
     def begin(self, label: str, total: int | None = None, unit: str = "") -> None:
         """A new piece of work of `total` units starts (None: not known); it ends the one before."""
@@ -24,7 +32,9 @@ class Progress(Protocol):
 
 
 class Silent:
-    """A listener that says nothing."""
+    """A listener that says nothing and never stops anybody."""
+
+    stopping = False
 
     def begin(self, label: str, total: int | None = None, unit: str = "") -> None:
         pass

@@ -23,6 +23,8 @@ class Console:
         verbose: tell all reasons, not only the first.
     """
 
+    stopping = False
+
     def __init__(self, quiet: bool = False, verbose: bool = False) -> None:
         self._quiet, self._verbose = quiet, verbose
         self._bars: Bars | None = None

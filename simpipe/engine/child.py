@@ -67,7 +67,9 @@ def _work(context: Context, sender: Connection) -> None:
 
 
 class _Sender:
-    """Progress that travels through a pipe."""
+    """Progress that travels through a pipe; the parent ends this process when it is to stop."""
+
+    stopping = False
 
     def __init__(self, sender: Connection) -> None:
         self._sender = sender

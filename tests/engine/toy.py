@@ -70,6 +70,8 @@ class ToyConfig:
 class Recorder:
     """A listener that remembers what it hears."""
 
+    stopping = False
+
     def __init__(self) -> None:
         self.heard: list[tuple[Any, ...]] = []
 
