@@ -7,15 +7,22 @@ place, the edge of the command line; nothing in between catches it.
 
 
 class SimpipeError(Exception):
-    """An expected failure. `message` says what and where, `hint` how to mend it."""
+    """An expected failure.
+
+    Attributes:
+        message: what is wrong, and where.
+        hint: how to mend it.
+        location: the place for programs, such as `mine.yaml:12`.
+    """
 
     exit_code = 1
     code = "stage_failed"
 
-    def __init__(self, message: str, *, hint: str | None = None) -> None:
+    def __init__(self, message: str, *, hint: str | None = None, location: str | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.location = location
 
 
 class StageError(SimpipeError):

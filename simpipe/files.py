@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from simpipe.errors import DamagedError
+from simpipe.errors import DamagedError, NewerError
 
 
 def atomic_write(path: Path, content: bytes | str) -> None:
@@ -67,11 +67,14 @@ def digest(document: Any) -> str:
     return hashlib.sha256(canonical_json(document).encode()).hexdigest()
 
 
+def pretty_json(document: Any) -> str:
+    """`document` as sorted and indented JSON: for people, for `diff`, and for equal bytes."""
+    return json.dumps(document, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
 def write_json(path: Path, document: Any) -> None:
-    """Write `document` atomically, sorted and indented: for people, for `diff`, and for equal bytes."""
-    atomic_write(
-        path, json.dumps(document, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    )
+    """Write `document` atomically, as `pretty_json` has it."""
+    atomic_write(path, pretty_json(document))
 
 
 def read_json(path: Path) -> Any:
@@ -83,5 +86,39 @@ def read_json(path: Path) -> Any:
     """
     try:
         return json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DamagedError(f"{path}: not readable as JSON ({error})") from error
+    except IsADirectoryError as error:
+        raise DamagedError(f"{path}: a folder stands where a file should be") from error
+
+
+def read_document(path: Path, schema: str) -> dict[str, Any]:
+    """The JSON document in `path`, whose member `schema` must be `schema`, such as `simpipe.run/1`.
+
+    Raises:
+        NewerError: a newer simpipe wrote it; the message names which.
+        DamagedError: it cannot be read, or is another kind of document.
+        FileNotFoundError: there is no such file.
+    """
+    document = read_json(path)
+    found = document.get("schema") if isinstance(document, dict) else None
+    if found == schema:
+        return dict(document)
+    kind, _, version = str(found).partition("/")
+    expected_kind, _, expected = schema.partition("/")
+    if kind != expected_kind or not version.isdecimal():
+        raise DamagedError(f"{path}: not a {schema} document")
+    if int(version) > int(expected):
+        raise NewerError(
+            f"{path}: simpipe {document.get('simpipe', '?')} wrote it as {found}; this one reads {schema}",
+            hint="use the version that wrote it, or start a new run with --name",
+        )
+    raise DamagedError(f"{path}: written by an older simpipe ({found})")
+
+
+def readable_size(count: float) -> str:
+    """A number of bytes for people: `512 bytes`, `1.5 MB`."""
+    if count < 1000:
+        return f"{count:.0f} bytes"
+    power = next((power for power in (1, 2, 3) if count < 1000 ** (power + 1)), 4)
+    return f"{count / 1000**power:.1f} {'kMGT'[power - 1]}B"

@@ -1,8 +1,14 @@
 """What people see: progress and one line for each stage on stderr, results on stdout."""
 
+import os
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from simpipe.cli.stopping import resume_command, wished
+from simpipe.engine.journal import record
+from simpipe.errors import Stopped
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -14,41 +20,51 @@ if TYPE_CHECKING:
 QUIET_SECONDS = 30.0
 """Without a terminal, a long piece of work says once in this time how far it is."""
 
+MIN_COLUMNS = 60
+"""A bar needs so much room; a narrower terminal gets plain lines."""
+
 
 class Console:
-    """Hears of a run and tells it: a bar on a terminal, plain lines elsewhere.
+    """Hears of a run and tells it: a bar on a terminal, plain lines elsewhere, and all of it in the journal.
 
     Args:
         quiet: tell nothing but what a stage notes.
         verbose: tell all reasons, not only the first.
     """
 
-    stopping = False
-
-    def __init__(self, quiet: bool = False, verbose: bool = False) -> None:
+    def __init__(self, quiet: bool = False, verbose: int = 0) -> None:
         self._quiet, self._verbose = quiet, verbose
         self._bars: Bars | None = None
         self._task: TaskID | None = None
         self._label, self._unit, self._done = "", "", 0
         self._total: int | None = None
         self._spoken = time.monotonic()
+        self.journal: Path | None = None
+
+    @property
+    def stopping(self) -> bool:
+        return wished() != 0
 
     def stage_starts(self, assessment: "Assessment") -> None:
+        self._stop_if_wished()
         reasons = [str(reason) for reason in assessment.reasons]
+        if assessment.state in ("interrupted", "finished"):
+            reasons.insert(0, STATES[assessment.state])
         if not self._verbose and len(reasons) > 1:
             reasons = [reasons[0], f"and {len(reasons) - 1} more"]
         self._line(f"{assessment.stage.name:10} …        {', '.join(reasons)}")
 
     def stage_ends(self, outcome: "Outcome") -> None:
-        self._close()
-        took = f"{outcome.seconds:5.1f} s" if outcome.action == "ran" else "fresh"
-        self._line(f"{outcome.stage:10} {took:8}")
+        self.close()
+        took = {"ran": f"{outcome.seconds:5.1f} s"}.get(outcome.action, outcome.action)
+        self._line(f"{outcome.stage:10} {took}")
 
     def begin(self, label: str, total: int | None = None, unit: str = "") -> None:
-        self._close()
+        self._stop_if_wished()
+        self.close()
         self._label, self._total, self._done, self._unit = label, total, 0, unit
         self._spoken = time.monotonic()
-        if not self._quiet and sys.stderr.isatty():
+        if not self._quiet and is_lively_terminal():
             self._bars = _bars()
             self._bars.start()
             self._task = self._bars.add_task(f"  {label}", total=total, unit=unit, detail="")
@@ -61,18 +77,18 @@ class Console:
             self._spoken = time.monotonic()
             total = f" of {self._total:,}" if self._total else ""
             self._line(f"  {self._label} {self._done:,}{total} {self._unit} {detail}".rstrip())
+        self._stop_if_wished()
 
     def note(self, text: str) -> None:
+        if self.journal:
+            record(self.journal, "note", text=text)
         if self._bars is not None:
-            self._bars.console.print(f"  note: {text}", markup=False, highlight=False)
+            self._bars.console.print(f"  note: {text}", markup=False, highlight=False, soft_wrap=True)
         else:
-            print(f"  note: {text}", file=sys.stderr)
+            print(f"  note: {text}", file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """Take down what is still drawn."""
-        self._close()
-
-    def _close(self) -> None:
         if self._bars is not None:
             self._bars.stop()
         self._bars, self._task = None, None
@@ -80,6 +96,24 @@ class Console:
     def _line(self, text: str) -> None:
         if not self._quiet:
             print(text, file=sys.stderr, flush=True)
+
+    def _stop_if_wished(self) -> None:
+        if number := wished():
+            self.close()
+            raise Stopped("stopped; what was done is kept", signal=number, hint=resume_command())
+
+
+STATES = {
+    "interrupted": "was interrupted; goes on from its checkpoint",
+    "finished": "a run that was killed had finished it",
+}
+
+
+def is_lively_terminal() -> bool:
+    """Whether stderr is a terminal that can redraw a line, and has one wide enough for a bar."""
+    if not sys.stderr.isatty() or os.environ.get("TERM", "") in ("", "dumb"):
+        return False
+    return os.get_terminal_size(sys.stderr.fileno()).columns >= MIN_COLUMNS
 
 
 def _bars() -> "Bars":

@@ -1,84 +1,91 @@
 """The commands that work: `run`, and one for each stage."""
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from simpipe import __version__
+from simpipe.cli.completion import sources, stage_names
 from simpipe.cli.console import Console
-from simpipe.cli.options import AsJson, Force, Overrides, Quiet, RunName, RunsDir, Verbose
+from simpipe.cli.options import AsJson, DryRun, Force, Overrides, Quiet, RunName, RunsDir, Verbose, Wait
 from simpipe.cli.results import print_json, print_plan, print_results
+from simpipe.cli.stopping import stopping_gently
+from simpipe.engine.journal import record
 from simpipe.engine.rundir import RunDir, recover
 from simpipe.engine.stage import Stage
 from simpipe.errors import UsageError
-from simpipe.files import sha256_file
 from simpipe.stages import PIPELINE, STAGE_NAMES
 
 if TYPE_CHECKING:
-    from simpipe.config import Config
     from simpipe.engine.execute import Outcome
     from simpipe.engine.plan import Request
+
+
+def _stage_option(name: str, help_text: str) -> Any:
+    return typer.Option(name, metavar="STAGE", help=help_text, autocompletion=stage_names)
 
 
 def run(
     data: Annotated[Path, typer.Argument(help="Folder with one sub-folder of images for each label.")],
     config: Annotated[
-        str, typer.Option("--config", "-c", help="A YAML file, or the name of a preset: baseline, quick.")
+        str,
+        typer.Option(
+            "--config",
+            "-c",
+            help="A YAML file, or the name of a preset: baseline, quick.",
+            autocompletion=sources,
+        ),
     ] = "baseline",
     name: Annotated[
         str | None, typer.Option("--name", help="Name of the run; that of the configuration if not given.")
     ] = None,
     runs_dir: RunsDir = Path("runs"),
     overrides: Overrides = None,
-    first: Annotated[
-        str | None, typer.Option("--from", metavar="STAGE", help="Start with this stage.")
-    ] = None,
-    last: Annotated[str | None, typer.Option("--to", metavar="STAGE", help="Stop after this stage.")] = None,
-    only: Annotated[str | None, typer.Option("--only", metavar="STAGE", help="Just this stage.")] = None,
+    first: Annotated[str | None, _stage_option("--from", "Start with this stage.")] = None,
+    last: Annotated[str | None, _stage_option("--to", "Stop after this stage.")] = None,
+    only: Annotated[str | None, _stage_option("--only", "Just this stage.")] = None,
     force: Force = False,
     force_stage: Annotated[
-        list[str] | None,
-        typer.Option("--force-stage", metavar="STAGE", help="Run it even if fresh; repeatable."),
+        list[str] | None, _stage_option("--force-stage", "Run it even if fresh; repeatable.")
     ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would run, and why. Writes nothing.")
-    ] = False,
+    dry_run: DryRun = False,
+    wait: Wait = 0,
     as_json: AsJson = False,
     quiet: Quiet = False,
-    verbose: Verbose = False,
+    verbose: Verbose = 0,
 ) -> None:
     """Bring a run up to date, from the images to report.html. Stages that are fresh are skipped.
 
     Example: simpipe run photos/ --config baseline --set train.epochs=60
     """
-    from simpipe.cli.rundirs import create_run, save_request
+    from simpipe.cli.rundirs import request_of
     from simpipe.config import config_stem, load
-    from simpipe.engine.execute import execute
-    from simpipe.engine.plan import plan, require_same_data, require_upstream, select
+    from simpipe.engine.plan import require_same_data, require_upstream, select
 
     selected = select(STAGE_NAMES, first, last, only)
     for forced in force_stage or []:
         select(selected, only=forced)
     wanted = load(config, overrides or [])
     target = RunDir(Path(runs_dir) / _valid_name(name or config_stem(config)))
-    console = Console(quiet or as_json, verbose)
-    request = _request(data.resolve(), wanted, selected, force, force_stage or [], console)
     if not data.is_dir():
         raise UsageError(f"no such folder: {data}")
+    console = _console(as_json, quiet, verbose)
+    request = request_of(data.resolve(), wanted, selected)
+    request = replace(request, forced=frozenset(selected if force else force_stage or []), progress=console)
+
+    def check(target: RunDir, stages: tuple[Stage, ...], request: "Request") -> None:
+        require_same_data(target, stages, request)
+        require_upstream(target, stages, request)
+
     if dry_run:
-        require_same_data(target, PIPELINE, request)
-        print_plan(target, plan(target, PIPELINE, request), selected, as_json)
-        return
-    create_run(target, PIPELINE[0], request)
-    with _working_on(target, console):
-        require_same_data(target, PIPELINE, request)
-        require_upstream(target, PIPELINE, request)
-        save_request(target, request)
-        outcomes = execute(target, PIPELINE, request, console)
-    _show(target, outcomes, as_json, quiet)
+        _plan_only(target, request, check, as_json)
+    else:
+        _show(target, _work(target, request, check, wait, console), as_json, quiet)
 
 
 def add_stage_commands(app: typer.Typer) -> None:
@@ -93,62 +100,92 @@ def _stage_command(stage: Stage) -> Callable[..., None]:
         runs_dir: RunsDir = Path("runs"),
         overrides: Overrides = None,
         force: Force = False,
+        dry_run: DryRun = False,
+        wait: Wait = 0,
         as_json: AsJson = False,
         quiet: Quiet = False,
-        verbose: Verbose = False,
+        verbose: Verbose = 0,
     ) -> None:
-        from simpipe.cli.rundirs import find_run, save_request
+        from simpipe.cli.rundirs import find_run, request_of
         from simpipe.config import override, read_resolved
-        from simpipe.engine.execute import execute
         from simpipe.engine.plan import require_upstream
 
         target = find_run(run_name, runs_dir)
         config = read_resolved(target.config)
-        console = Console(quiet or as_json, verbose)
         if overrides:
             config = override(config, overrides)
-        source = Path(target.describe()["source"])
-        request = _request(source, config, [stage.name], force, [], console, lone=True)
-        with _working_on(target, console):
-            require_upstream(target, PIPELINE, request)
-            save_request(target, request)
-            if overrides:
-                console.note(f"{', '.join(overrides)}: kept in {target.config}")
-            outcomes = execute(target, PIPELINE, request, console)
+        console = _console(as_json, quiet, verbose)
+        request = request_of(Path(target.describe()["source"]), config, [stage.name])
+        request = replace(
+            request,
+            forced=frozenset([stage.name] if force else []),
+            source_may_be_gone=True,
+            progress=console,
+        )
+        if dry_run:
+            _plan_only(target, request, require_upstream, as_json)
+            return
+        outcomes = _work(target, request, require_upstream, wait, console)
+        if overrides:
+            console.note(f"{', '.join(overrides)}: kept in {target.config}")
         _show(target, outcomes, as_json, quiet)
 
     return command
 
 
-def _request(
-    source: Path,
-    config: "Config",
-    selected: Sequence[str],
-    force: bool,
-    force_stage: Sequence[str],
-    console: Console,
-    lone: bool = False,
-) -> "Request":
-    from simpipe.config import flatten
-    from simpipe.engine.plan import Request
+def _console(as_json: bool, quiet: bool, verbose: int) -> Console:
+    if quiet and verbose:
+        raise UsageError("--quiet and --verbose exclude each other")
+    return Console(quiet or as_json, verbose)
 
-    forced = frozenset(selected) if force else frozenset(force_stage)
-    values = flatten(config)
-    if Path(config.train.weights).is_file():
-        # what counts is the file's content, not where it lies
-        values["train.weights"] = f"sha256:{sha256_file(Path(config.train.weights))}"
-    return Request(source, config, values, selected, forced, lone, console)
+
+Check = Callable[[RunDir, tuple[Stage, ...], "Request"], None]
+
+
+def _plan_only(target: RunDir, request: "Request", check: Check, as_json: bool) -> None:
+    """Say what would run; the planner is the one that a real run asks."""
+    from simpipe.engine.plan import look, plan
+
+    looked = look(target, PIPELINE, replace(request, remember=False))
+    check(target, PIPELINE, looked)
+    print_plan(target, plan(target, PIPELINE, looked), request.selected, as_json)
+
+
+def _work(target: RunDir, request: "Request", check: Check, wait: float, console: Console) -> "list[Outcome]":
+    """Look at the data, take the run, and bring it up to date."""
+    from simpipe.cli.rundirs import make_folders, save_request
+    from simpipe.engine.execute import execute
+    from simpipe.engine.plan import look
+
+    with stopping_gently():
+        make_folders(target.cache)
+        looked = look(target, PIPELINE, request)  # bad data leave no run behind, so this comes first
+        make_folders(target.path)
+        with _taken(target, console, wait):
+            looked = look(target, PIPELINE, request) if wait else looked
+            check(target, PIPELINE, looked)
+            save_request(target, request)
+            return execute(target, PIPELINE, looked, console)
 
 
 @contextmanager
-def _working_on(target: RunDir, console: Console) -> Iterator[None]:
+def _taken(target: RunDir, console: Console, wait: float) -> Iterator[None]:
     """Hold the run's lock, mended from what a killed process left."""
     from simpipe.cli.rundirs import publish_report
     from simpipe.engine.lock import run_lock
 
-    with run_lock(target.path):
-        for told in recover(target, PIPELINE):
-            console.note(told)
+    def waiting(who: str) -> None:
+        if not told:
+            told.append(who)
+            console.note(f"waiting for {who}")
+        console.advance(0)  # hears of a wish to stop
+
+    told: list[str] = []
+    with run_lock(target.path, wait, waiting):
+        console.journal = target.path
+        record(target.path, "command", simpipe=__version__, command=sys.argv)
+        for mended in recover(target, PIPELINE):
+            console.note(mended)
         try:
             yield
         finally:
@@ -157,17 +194,18 @@ def _working_on(target: RunDir, console: Console) -> Iterator[None]:
 
 
 def _show(target: RunDir, outcomes: "list[Outcome]", as_json: bool, quiet: bool) -> None:
-    document: dict[str, Any] = {
-        "schema": "simpipe.run_result/1",
-        "run": str(target.path),
-        "stages": [outcome.to_json() for outcome in outcomes],
-    }
     if as_json:
         report = target.path / "report.html"
-        print_json({**document, "report": str(report) if report.is_file() else None})
+        print_json(
+            {
+                "schema": "simpipe.run_result/1",
+                "run": str(target.path),
+                "stages": [outcome.to_json() for outcome in outcomes],
+                "report": str(report) if report.is_file() else None,
+            }
+        )
     else:
         print_results(target, [outcome.stage for outcome in outcomes], quiet)
-    sys.stdout.flush()
 
 
 def _valid_name(name: str) -> str:

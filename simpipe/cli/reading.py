@@ -1,4 +1,4 @@
-"""The commands that only read: `status`, `query`, and `init`, which writes no run."""
+"""The commands that only read: `status` and `query`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from simpipe.cli.options import AsJson, RunName, RunsDir
-from simpipe.errors import CheckError, UsageError
+from simpipe.errors import CheckError
 
 
 def status(
@@ -15,19 +15,29 @@ def status(
     check: Annotated[bool, typer.Option("--check", help="Exit with 3 unless every stage is fresh.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say which stages of a run are fresh, and why the others are not."""
+    """Say which stages of a run are fresh, and why the others are not. Takes no lock, writes nothing."""
     from simpipe.cli.results import print_plan
-    from simpipe.cli.rundirs import config_values, find_run
-    from simpipe.engine.plan import Request, plan
+    from simpipe.cli.rundirs import FILE_KEYS, config_values, find_run
+    from simpipe.engine.lock import holder
+    from simpipe.engine.plan import Request, changed_libraries, look, plan
     from simpipe.stages import PIPELINE, STAGE_NAMES
 
     run = find_run(run_name, runs_dir)
     source = Path(run.describe()["source"])
-    request = Request(source, None, config_values(run), STAGE_NAMES, source_may_be_gone=True)
-    assessments = list(plan(run, PIPELINE, request))
-    print_plan(run, assessments, STAGE_NAMES, as_json)
-    if check and any(assessment.runs for assessment in assessments):
-        raise CheckError(f"{run.path} is not up to date", hint=f"simpipe run {source} --name {run.name}")
+    values = config_values(run)
+    request = Request(
+        source, None, values, STAGE_NAMES, files=FILE_KEYS, source_may_be_gone=True, remember=False
+    )
+    assessments = list(plan(run, PIPELINE, look(run, PIPELINE, request)))
+    busy = holder(run.path)
+    notes = [f"in use by {busy}"] if busy else []
+    notes += [] if source.is_dir() else [f"{source} is gone; taken as it was"]
+    notes += changed_libraries(run, PIPELINE)
+    stale = any(assessment.runs for assessment in assessments)
+    mend = run.command(source)
+    print_plan(run, assessments, STAGE_NAMES, as_json, notes, mend if stale and not busy else None)
+    if check and stale:
+        raise CheckError(f"{run.path} is not up to date", hint=mend)
 
 
 def query(
@@ -50,22 +60,3 @@ def query(
         print_json({"schema": "simpipe.query/1", "results": [result.to_json() for result in results]})
     else:
         print_matches(results)
-
-
-def init(
-    path: Annotated[Path, typer.Argument(help="File to write.")] = Path("simpipe.yaml"),
-    preset: Annotated[str, typer.Option(help="Preset to start from.")] = "baseline",
-    stdout: Annotated[bool, typer.Option("--stdout", help="Print it instead.")] = False,
-) -> None:
-    """Write a commented configuration to start from."""
-    from simpipe.config import preset_text
-    from simpipe.files import atomic_write
-
-    text = preset_text(preset)
-    if stdout:
-        print(text, end="")
-        return
-    if path.exists():
-        raise UsageError(f"{path} is there already", hint="name another file, or print with --stdout")
-    atomic_write(path, text)
-    print(path)

@@ -18,18 +18,33 @@ def print_json(document: dict[str, Any]) -> None:
 
 
 def print_plan(
-    run: RunDir, assessments: "Iterable[Assessment]", selected: Sequence[str], as_json: bool
+    run: RunDir,
+    assessments: "Iterable[Assessment]",
+    selected: Sequence[str],
+    as_json: bool,
+    notes: Sequence[str] = (),
+    next_command: str | None = None,
 ) -> None:
-    """The state of each selected stage, and why it would run."""
+    """The state of each selected stage, and why it would run; what else is to be known; what to do next."""
     chosen = [assessment for assessment in assessments if assessment.stage.name in selected]
     if as_json:
-        stages = [assessment.to_json() for assessment in chosen]
-        print_json({"schema": "simpipe.plan/1", "run": str(run.path), "stages": stages})
+        document = {
+            "schema": "simpipe.plan/1",
+            "run": str(run.path),
+            "stages": [assessment.to_json() for assessment in chosen],
+            "notes": list(notes),
+            "next": next_command,
+        }
+        print_json(document)
         return
     print(run.path)
     for assessment in chosen:
         reasons = "; ".join(map(str, assessment.reasons))
-        print(f"  {assessment.stage.name:10} {assessment.state:8} {reasons}".rstrip())
+        print(f"  {assessment.stage.name:10} {assessment.state:11} {reasons}".rstrip())
+    for note in notes:
+        print(f"  note: {note}")
+    if next_command:
+        print(f"  → {next_command}")
 
 
 def print_results(run: RunDir, stages: Sequence[str], quiet: bool) -> None:

@@ -1,20 +1,24 @@
 """Which run a command is about, and what is written into a run besides its stages."""
 
+import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from simpipe import __version__
-from simpipe.engine.plan import Request, content_hashes
-from simpipe.engine.rundir import RUN_SCHEMA, RunDir
-from simpipe.engine.stage import Stage
-from simpipe.errors import DiskError, UsageError
-from simpipe.files import atomic_write, sha256_file, write_json
+from simpipe.engine.execute import disk_error
+from simpipe.engine.plan import Request
+from simpipe.engine.rundir import RUN_SCHEMA, RunDir, damage
+from simpipe.errors import DamagedError, DiskError, UsageError
+from simpipe.files import atomic_write, pretty_json, sha256_file
 
 LATEST = ".latest"
+
+FILE_KEYS = ("train.weights",)
+"""Configuration keys that may name a file."""
 
 
 def find_run(name: str | None, runs_dir: Path) -> RunDir:
@@ -22,18 +26,19 @@ def find_run(name: str | None, runs_dir: Path) -> RunDir:
 
     Raises:
         UsageError: there is no such run.
+        DamagedError: it has lost its run.json, or the note which run was the last is not whole.
     """
     if name is None:
-        try:
-            name = (runs_dir / LATEST).read_text(encoding="utf-8").strip()
-        except OSError:
-            raise UsageError(
-                f"there is no run in {runs_dir} yet", hint="make one: simpipe run DATA"
-            ) from None
+        name = _last_run(runs_dir)
     for path in (runs_dir / name, Path(name)):
         if (path / "run.json").is_file():
             return RunDir(path if path.name not in ("", "..") else path.resolve())
-    present = sorted(path.parent.name for path in runs_dir.glob("*/run.json"))
+    if (runs_dir / name / "config.yaml").is_file():
+        raise DamagedError(
+            f"{runs_dir / name / 'run.json'} is missing",
+            hint=f"write it anew: simpipe run DATA --name {name}",
+        )
+    present = run_names(runs_dir)
     import difflib
 
     close = difflib.get_close_matches(name, present, 1)
@@ -41,18 +46,43 @@ def find_run(name: str | None, runs_dir: Path) -> RunDir:
     raise UsageError(f"no run is called {name!r} in {runs_dir}", hint=hint)
 
 
-def create_run(run: RunDir, first: Stage, request: Request) -> None:
-    """Make the run's folder, once the source has been looked at: bad data leave no empty run behind.
+def run_names(runs_dir: Path) -> list[str]:
+    """The names of the runs in a folder."""
+    return sorted(path.parent.name for path in runs_dir.glob("*/run.json"))
+
+
+def _last_run(runs_dir: Path) -> str:
+    try:
+        text = (runs_dir / LATEST).read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        raise UsageError(f"there is no run in {runs_dir} yet", hint="make one: simpipe run DATA") from None
+    except OSError as error:
+        raise DiskError(f"{runs_dir / LATEST} cannot be read: {error.strerror}") from error
+    if text.endswith("\n") and text.strip():
+        return text.strip()
+    raise DamagedError(
+        f"{runs_dir / LATEST} is not whole",
+        hint=f"name the run: --run NAME; there are {', '.join(run_names(runs_dir)) or 'none'}",
+    )
+
+
+def request_of(source: Path, config: Any, selected: Sequence[str]) -> Request:
+    """What is asked of a run, with this configuration."""
+    from simpipe.config import flatten
+
+    return Request(source, config, flatten(config), selected, files=FILE_KEYS)
+
+
+def make_folders(folder: Path) -> None:
+    """Make `folder` and those above it.
 
     Raises:
-        DiskError: the folder cannot be made or written.
+        DiskError: one of them cannot be made, or written.
     """
-    with _writing(run.path):
-        run.cache.mkdir(parents=True, exist_ok=True)
-        if not os.access(run.cache.parent, os.W_OK | os.X_OK):
-            raise PermissionError(13, os.strerror(13))
-        content_hashes(run, first, request)
-        run.path.mkdir(exist_ok=True)
+    with _writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 def save_request(run: RunDir, request: Request) -> None:
@@ -67,9 +97,15 @@ def save_request(run: RunDir, request: Request) -> None:
             "source": str(request.source),
             "config": {"sha256": sha256(resolved.encode()).hexdigest(), "values": dict(request.values)},
         }
-        atomic_write(run.config, resolved)
-        write_json(run.path / "run.json", document)
-        atomic_write(run.path.parent / LATEST, f"{run.name}\n")
+        _update(run.config, resolved)
+        _update(run.path / "run.json", pretty_json(document))
+        _update(run.path.parent / LATEST, f"{run.name}\n")
+
+
+def _update(path: Path, text: str) -> None:
+    """Write a file whose text is another one."""
+    if not path.is_file() or path.read_bytes() != text.encode():
+        atomic_write(path, text)
 
 
 def config_values(run: RunDir) -> dict[str, Any]:
@@ -87,11 +123,15 @@ def config_values(run: RunDir) -> dict[str, Any]:
 
 
 def publish_report(run: RunDir) -> None:
-    """Copy the report to the top of the run, where people look for it."""
-    page, copy = run.stage("report") / "report.html", run.path / "report.html"
-    if page.is_file() and not (copy.is_file() and copy.stat().st_mtime_ns >= page.stat().st_mtime_ns):
-        with _writing(copy):
-            atomic_write(copy, page.read_bytes())
+    """Copy the report to the top of the run, where people look for it, unless the copy is there and whole."""
+    try:
+        receipt = run.receipt("report")
+    except DamagedError:
+        return
+    expected = receipt["outputs"].get("report.html") if receipt else None
+    if expected and any(damage(run.path, {"report.html": expected})):
+        with _writing(run.path / "report.html"):
+            atomic_write(run.path / "report.html", (run.stage("report") / "report.html").read_bytes())
 
 
 @contextmanager
@@ -99,6 +139,6 @@ def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise DiskError(
-            f"{path} cannot be written: {error.strerror}", hint="choose another --runs-dir"
-        ) from error
+        nearest = next((folder for folder in (path, *path.parents) if folder.is_dir()), Path("/"))
+        told = disk_error(error, f"{path} cannot be written", nearest)
+        raise DiskError(told.message, hint="choose another --runs-dir, or make room") from error

@@ -8,20 +8,22 @@ from simpipe.config.loading import (
     load,
     override,
     preset_names,
-    preset_text,
     read_resolved,
 )
 from simpipe.config.models import Config
+from simpipe.config.template import choices, commented_yaml, written
 
 __all__ = [
     "JSON",
     "Config",
+    "choices",
+    "commented_yaml",
     "config_stem",
     "dump_yaml",
     "flatten",
     "load",
     "override",
     "preset_names",
-    "preset_text",
     "read_resolved",
+    "written",
 ]

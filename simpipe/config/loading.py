@@ -11,7 +11,7 @@ from simpipe.config.checking import LEAVES, SECTIONS, Fault, check, first_key, l
 from simpipe.config.models import Config, is_weights_path
 from simpipe.config.problems import Problem, config_error
 from simpipe.config.reader import Document, Tree
-from simpipe.errors import UsageError
+from simpipe.errors import DamagedError, UsageError
 
 JSON = None | bool | int | float | str | list["JSON"]
 
@@ -32,8 +32,20 @@ def load(source: str | Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def read_resolved(path: Path) -> Config:
-    """The configuration that `dump_yaml` wrote to `path`. Raises what `load` raises."""
-    return _load(path, ())
+    """The configuration that `dump_yaml` wrote to `path`, perhaps edited since.
+
+    Raises:
+        DamagedError: it is cut short: a key or the end of the last line is missing.
+        ConfigError, UsageError, DiskError: as `load` does.
+    """
+    document = reader.read(path)
+    missing = [key for key in LEAVES if key not in document.lines]
+    if not document.problems and (missing or document.text[-1:] != [""]):
+        lacks = f"it has no {missing[0]}" if missing else "its last line has no end"
+        raise DamagedError(
+            f"{path} is not whole: {lacks}", hint="write it anew: simpipe run DATA --config CONFIG"
+        )
+    return _checked(document, ())
 
 
 def override(config: Config, overrides: Sequence[str]) -> Config:
@@ -63,17 +75,6 @@ def dump_yaml(config: Config) -> str:
 def preset_names() -> tuple[str, ...]:
     """The names that `load` takes instead of a path, sorted."""
     return tuple(sorted(path.stem for path in _preset_folder().glob("*.yaml")))
-
-
-def preset_text(name: str) -> str:
-    """The file of a preset, with its comments.
-
-    Raises:
-        UsageError: no preset has that name.
-    """
-    if name not in preset_names():
-        raise UsageError(f"no preset is called {name!r}", hint=f"Presets: {', '.join(preset_names())}.")
-    return (_preset_folder() / f"{name}.yaml").read_text(encoding="utf-8")
 
 
 def config_stem(source: str | Path) -> str:

@@ -49,7 +49,8 @@ def config_error(name: str, problems: Sequence[Problem], text: Sequence[str] = (
             rows.append(f"      {problem.line} | {shortened(text[problem.line - 1].rstrip())}")
     if len(problems) > MOST:
         rows.append(f"  … and {len(problems) - MOST} more")
-    return ConfigError("\n".join(rows), hint=HINT)
+    location = f"{name}:{in_file[0].line}" if in_file else None
+    return ConfigError("\n".join(rows), hint=HINT, location=location)
 
 
 def shown(value: object) -> str:

@@ -6,7 +6,9 @@ below transparency, 16-bit images clipped to white, truncated files that pass a 
 
 from __future__ import annotations
 
+import hashlib
 import io
+import os
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
@@ -43,6 +45,8 @@ UNSUPPORTED = (
     (0, b"%PDF", "PDF"),
     (0, b"<svg", "SVG"),
 )
+
+AT_REST = "run the same command again when the data are at rest"
 
 _ORIENTATION = 0x0112
 _warnings_lock = threading.Lock()
@@ -144,23 +148,40 @@ def pixels(raw: bytes, size: int, rule: ResizeRule, max_pixels: int) -> NDArray[
 
 
 def load_pixels(
-    paths: Sequence[Path], size: int, rule: ResizeRule, max_pixels: int, workers: int = 2
+    paths: Sequence[Path],
+    hashes: Sequence[str],
+    size: int,
+    rule: ResizeRule,
+    max_pixels: int,
+    workers: int = 2,
 ) -> Iterator[NDArray[np.uint8]]:
     """The images at `paths`, in order, each uint8 of shape (size, size, 3); decoded ahead in threads.
 
+    `hashes` are the SHA-256 of the files that ingest read; the very bytes that are decoded must fit.
+
     Raises:
-        DataError: a file that cannot be read any more, named.
+        DataError: a file that changed, vanished, or cannot be read any more, named.
     """
 
-    def load(path: Path) -> NDArray[np.uint8]:
+    def load(path: Path, expected: str) -> NDArray[np.uint8]:
+        name = os.fsencode(path).decode("utf-8", "backslashreplace")
         try:
-            return pixels(path.read_bytes(), size, rule, max_pixels)
-        except (OSError, BadImage) as error:
+            raw = path.read_bytes()
+        except OSError as error:
             raise DataError(
-                f"{path}: changed or vanished since ingest ({error})", hint="Run `simpipe ingest` again."
+                f"{name} changed since ingest read it ({error.strerror})", hint=AT_REST
+            ) from error
+        if hashlib.sha256(raw).hexdigest() != expected:
+            raise DataError(f"{name} changed since ingest read it", hint=AT_REST)
+        try:
+            return pixels(raw, size, rule, max_pixels)
+        except BadImage as error:
+            raise DataError(
+                f"{name} could be decoded by ingest, but not now ({error})",
+                hint="if Pillow is another one now, `simpipe ingest --force` decides anew what can be used",
             ) from error
 
-    return map_ahead(load, paths, workers)
+    return map_ahead(lambda job: load(*job), zip(paths, hashes, strict=True), workers)
 
 
 def _load(raw: bytes, max_pixels: int, at_least: int | None) -> tuple[Image, tuple[int, int]]:

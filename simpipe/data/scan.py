@@ -35,7 +35,7 @@ SPLIT_NAMES = {
     "testing": "test",
 }
 
-CACHE_SCHEMA = "simpipe.stat-cache/1"
+CACHE_SCHEMA = "simpipe.stat-cache/2"
 RACY_NS = 2_000_000_000  # file systems keep times of 1-2 s; see git's "racily clean" entries
 HASH_BATCH = 16  # files a thread takes at once: small images are cheaper than the hand-over
 
@@ -46,6 +46,7 @@ class Found(NamedTuple):
     path: str
     size: int
     mtime_ns: int
+    ctime_ns: int
     inode: int
     label: str
     split: str | None
@@ -82,7 +83,11 @@ class _Entry(NamedTuple):
     path: str
     size: int
     mtime_ns: int
+    ctime_ns: int
     inode: int
+
+
+_Remembered = tuple[int, int, int, int, str]  # size, mtime_ns, ctime_ns, inode, sha256
 
 
 def display(path: str) -> str:
@@ -131,21 +136,28 @@ def list_files(root: Path) -> Listing:
 
 
 def fingerprint(
-    root: Path, cache_file: Path, *, workers: int = 2, progress: Progress | None = None
+    root: Path,
+    cache_file: Path,
+    *,
+    workers: int = 2,
+    progress: Progress | None = None,
+    remember: bool = True,
 ) -> Fingerprint:
     """List and hash the candidate images below `root`; see `list_files` for what is listed and raised.
 
-    Hashes of files whose path, size, time and inode are those of the last time come from `cache_file`. The
-    cache is a help only: a damaged one is empty, one that cannot be written is let be. Keep one per root.
+    Hashes of files whose path, size, times and inode are those of the last time come from `cache_file`,
+    which is written only where `remember` is true. The cache is a help only: a damaged one is empty, one
+    that cannot be written is let be. Keep one per root. A file that was edited and got its size and its
+    time back is still noticed, by the time of its last change of status, which nobody can set.
     """
     progress = progress or Silent()
     started = time.time_ns()
     listing = list_files(root)
     cache = _read_cache(cache_file)
     known = {
-        found.path: entry[3]
+        found.path: entry[4]
         for found in listing.files
-        if (entry := cache.get(found.path)) and entry[:3] == found[1:4]
+        if (entry := cache.get(found.path)) and entry[:4] == found[1:5]
     }
     unknown = [found.path for found in listing.files if found.path not in known]
     if unknown:
@@ -154,12 +166,13 @@ def fingerprint(
     files = [HashedFile(f.path, f.size, known[f.path], f.label, f.split) for f in listing.files]
 
     # A file changed within the tick of its own time stamp would look unchanged: such entries are not kept.
+    # The time of the last change of status tells; the other can be set, even into the future.
     trusted = {
-        f.path: (f.size, f.mtime_ns, f.inode, known[f.path])
+        f.path: (f.size, f.mtime_ns, f.ctime_ns, f.inode, known[f.path])
         for f in listing.files
-        if known[f.path] and f.mtime_ns < started - RACY_NS
+        if known[f.path] and f.ctime_ns < started - RACY_NS
     }
-    if trusted != cache:
+    if remember and trusted != cache:
         _write_cache(cache_file, trusted)
     return Fingerprint(_digest(files), files, listing.ignored)
 
@@ -179,7 +192,11 @@ def _walk(root: str) -> tuple[list[_Entry], dict[str, int]]:
                     if kind == "folder":
                         stack.append(path + "/")
                     elif status is not None:
-                        entries.append(_Entry(path, status.st_size, status.st_mtime_ns, status.st_ino))
+                        entries.append(
+                            _Entry(
+                                path, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+                            )
+                        )
                     else:
                         ignored[kind] += 1
         except PermissionError as error:
@@ -279,21 +296,21 @@ def _digest(files: Iterable[HashedFile]) -> str:
     return f"sha256:{hasher.hexdigest()}"
 
 
-def _read_cache(path: Path) -> dict[str, tuple[int, int, int, str]]:
+def _read_cache(path: Path) -> dict[str, _Remembered]:
     try:
         document: Any = read_json(path)
         if document["schema"] != CACHE_SCHEMA:
             return {}
         return {
-            name: (int(size), int(mtime_ns), int(inode), str(sha256))
-            for name, (size, mtime_ns, inode, sha256) in document["files"].items()
+            name: (int(size), int(mtime_ns), int(ctime_ns), int(inode), str(sha256))
+            for name, (size, mtime_ns, ctime_ns, inode, sha256) in document["files"].items()
             if len(sha256) == 64
         }
     except (DamagedError, OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError):
         return {}
 
 
-def _write_cache(path: Path, entries: dict[str, tuple[int, int, int, str]]) -> None:
+def _write_cache(path: Path, entries: dict[str, _Remembered]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(path, canonical_json({"schema": CACHE_SCHEMA, "files": entries}))

@@ -1,7 +1,9 @@
 """Run one stage in a process of its own: its memory ends with it, and its libraries meet no others."""
 
 import multiprocessing
+import os
 import signal
+import threading
 import traceback
 from dataclasses import replace
 from multiprocessing.connection import Connection
@@ -11,12 +13,16 @@ from simpipe.engine.stage import Context
 from simpipe.errors import SimpipeError, StageError
 from simpipe.progress import Silent
 
+LISTEN_SECONDS = 0.2
+"""A process of its own has no place to stop at: it is ended at most this long after the wish."""
+
 
 def run_in_child(context: Context) -> None:
     """Run `context.stage` in a fresh process and pass on what it tells and how it ends.
 
     Raises:
-        SimpipeError: as the stage raised it; StageError if it failed otherwise or its process died.
+        SimpipeError: as the stage raised it; StageError if its process died; Stopped on a wish to stop.
+        Exception: what else the stage raised, without the objects that cannot travel.
     """
     spawn = multiprocessing.get_context("spawn")
     receiver, sender = spawn.Pipe(duplex=False)
@@ -41,6 +47,8 @@ def run_in_child(context: Context) -> None:
 def _listen(receiver: Connection, context: Context) -> Exception | None:
     """Forward progress until the stage ends; returns its error."""
     while True:
+        while not receiver.poll(LISTEN_SECONDS):
+            context.progress.advance(0)  # hears of a wish to stop
         kind, *arguments = receiver.recv()
         if kind == "end":
             error: Exception | None = arguments[0]
@@ -56,6 +64,7 @@ def _cause(exitcode: int | None) -> str:
 
 def _work(context: Context, sender: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it too, and ends this process
+    threading.Thread(target=_die_with_parent, daemon=True).start()
     try:
         context.stage.run(replace(context, progress=_Sender(sender)))
     except (SimpipeError, OSError, MemoryError) as error:
@@ -64,6 +73,14 @@ def _work(context: Context, sender: Connection) -> None:
         sender.send(("end", RuntimeError(f"{type(error).__name__}: {error}\n{traceback.format_exc()}")))
     else:
         sender.send(("end", None))
+
+
+def _die_with_parent() -> None:
+    """End this process when its parent is killed: nobody would take its results any more."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 class _Sender:

@@ -1,22 +1,27 @@
 """Run the stages that need it, one after the other, and commit each."""
 
 import errno
-import json
+import shutil
 import time
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
+from pathlib import Path
 from typing import Any, Protocol
 
 from simpipe.engine.child import run_in_child
-from simpipe.engine.plan import Assessment, Request, assess
-from simpipe.engine.provenance import provenance
-from simpipe.engine.rundir import RunDir, commit, prepare_staging, seal
+from simpipe.engine.journal import record
+from simpipe.engine.plan import Assessment, Request, assess, changed_inputs
+from simpipe.engine.provenance import provenance, version
+from simpipe.engine.rundir import RunDir, commit, discard, new_staging, seal, sealed_under, tidy
 from simpipe.engine.stage import Context, DeclaredConfig, Stage
 from simpipe.errors import DataError, DiskError, SimpipeError, StageError
+from simpipe.files import readable_size
 from simpipe.progress import Progress
+
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO)
 
 
 class Listener(Progress, Protocol):
@@ -29,7 +34,10 @@ class Listener(Progress, Protocol):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one stage: `action` is ran, or fresh where nothing had to be done."""
+    """What became of one stage.
+
+    `action` is ran; committed, where a killed run had finished it; or fresh, where nothing had to be done.
+    """
 
     stage: str
     action: str
@@ -46,74 +54,84 @@ class Outcome:
 
 
 def execute(run: RunDir, stages: Sequence[Stage], request: Request, listener: Listener) -> list[Outcome]:
-    """Bring the selected stages up to date; called under the run's lock, after `require_upstream`.
+    """Bring the selected stages up to date; called under the run's lock, after `look` and `require_upstream`.
 
     Each stage is assessed when its turn comes, so that one whose upstream ran again with the same
     result is not run.
 
     Raises:
-        DataError: the source changed while a stage read it; nothing was committed.
+        DataError: an input changed while a stage ran; nothing was committed.
         StageError: a stage failed; the stages before it are committed, the old generation stands.
+        DiskError: no space or no permission; as for a failed stage.
+        Stopped: the listener was asked to stop; what the stage saved for later is kept.
     """
     outcomes = []
     for stage in stages:
         if stage.name not in request.selected:
             continue
-        assessment = assess(run, stage, request, frozenset())
-        seconds = 0.0
-        if assessment.runs:
-            listener.stage_starts(assessment)
+        with _failures_named(run, stage):
+            assessment = assess(run, stage, request)
             started = time.monotonic()
-            _run_stage(run, stage, assessment, request, listener)
-            seconds = time.monotonic() - started
-        action = "ran" if assessment.runs else "fresh"
-        outcomes.append(Outcome(stage.name, action, seconds, assessment.reasons))
-        listener.stage_ends(outcomes[-1])
+            action = _bring_up_to_date(run, assessment, request, listener)
+            seconds = time.monotonic() - started if assessment.runs else 0.0
+            outcomes.append(Outcome(stage.name, action, seconds, assessment.reasons))
+            listener.stage_ends(outcomes[-1])
     return outcomes
 
 
-def _run_stage(
-    run: RunDir, stage: Stage, assessment: Assessment, request: Request, listener: Listener
-) -> None:
-    started, clock = datetime.now(UTC), time.monotonic()
-    with _failures_named(run, stage):
-        staging = prepare_staging(run, stage)
-        context = Context(
-            stage,
-            run.path,
-            staging,
-            request.source,
-            run.cache,
-            DeclaredConfig(request.config, stage.config),
-            listener,
-        )
+def _bring_up_to_date(run: RunDir, assessment: Assessment, request: Request, listener: Listener) -> str:
+    """Do what the assessment asks for; returns the outcome's action."""
+    stage = assessment.stage
+    if assessment.state == "fresh":
+        tidy(run, stage.name)
+        return "fresh"
+    listener.stage_starts(assessment)
+    record(run.path, "started", **assessment.to_json())
+    if assessment.state == "finished" and (sealed := sealed_under(run, stage.name, assessment.key)):
+        commit(run, stage.name, sealed)
+        action = "committed"
+    else:
+        _run_stage(run, assessment, request, listener)
+        action = "ran"
+    record(run.path, action, stage=stage.name)
+    return action
+
+
+def _run_stage(run: RunDir, assessment: Assessment, request: Request, listener: Listener) -> None:
+    stage, started, clock = assessment.stage, datetime.now().astimezone(), time.monotonic()
+    staging = new_staging(run, stage.name)
+    context = Context(
+        stage,
+        run.path,
+        staging,
+        run.checkpoints(stage.name, assessment.key),
+        request.source,
+        run.cache,
+        DeclaredConfig(request.config, stage.config),
+        listener,
+    )
+    try:
         (run_in_child if stage.own_process else stage.run)(context)
-        _refuse_changed_source(run, stage, assessment, request)
+        changed = changed_inputs(run, stage, request)
+        if changed:
+            raise DataError(
+                f"input changed while {stage.name} ran: {'; '.join(changed)}. Nothing was committed",
+                hint="run the same command again when the data are at rest",
+            )
         receipt = {
+            "simpipe": version("simpipe"),
             "stage": stage.name,
             "key": assessment.key,
             "key_doc": assessment.key_document,
             "started": started.isoformat(timespec="seconds"),
             "seconds": round(time.monotonic() - clock, 3),
-            "provenance": provenance(),
+            "provenance": provenance(request.values),
         }
         seal(staging, stage, receipt)
-        commit(run, stage.name)
-    _log(run, stage=stage.name, event="committed", seconds=receipt["seconds"])
-
-
-def _refuse_changed_source(run: RunDir, stage: Stage, assessment: Assessment, request: Request) -> None:
-    if stage.content is None or assessment.key_document is None:
-        return
-    before, after = (
-        assessment.key_document["inputs"],
-        stage.content(request.source, run.cache, request.progress),
-    )
-    if any(before[name] != value for name, value in after.items()):
-        raise DataError(
-            f"{request.source} changed while {stage.name} read it; nothing was committed",
-            hint="run the same command again when the data are at rest",
-        )
+    except BaseException:
+        discard(staging)
+        raise
+    commit(run, stage.name, staging)
 
 
 @contextmanager
@@ -122,26 +140,47 @@ def _failures_named(run: RunDir, stage: Stage) -> Iterator[None]:
     try:
         yield
     except SimpipeError as error:
-        _log(run, stage=stage.name, event="failed", error=error.message)
+        record(run.path, error.code, stage=stage.name, error=error.message)
         raise
-    except OSError as error:
-        _log(run, stage=stage.name, event="failed", error=traceback.format_exc())
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO):
-            raise DiskError(f"{stage.name}: {error.strerror}: {error.filename or run.path}") from error
-        raise StageError(f"{stage.name} failed: {error}", hint=_see(run)) from error
-    except MemoryError as error:
-        _log(run, stage=stage.name, event="failed", error=traceback.format_exc())
-        raise StageError(f"{stage.name} ran out of memory", hint=_see(run)) from error
     except Exception as error:
-        _log(run, stage=stage.name, event="failed", error=traceback.format_exc())
-        raise StageError(f"{stage.name} failed: {type(error).__name__}: {error}", hint=_see(run)) from error
+        record(run.path, "failed", stage=stage.name, error=traceback.format_exc())
+        raise _named(error, run, stage) from error
 
 
-def _see(run: RunDir) -> str:
-    return f"this is a fault of simpipe; the details are at the end of {run.path / 'log.jsonl'}"
+def _named(error: Exception, run: RunDir, stage: Stage) -> SimpipeError:
+    if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+        return disk_error(error, stage.name, run.path, _bytes_in(run.stage(stage.name)))
+    hint = f"the details are at the end of {run.path / 'log.jsonl'}"
+    if isinstance(error, MemoryError):
+        return StageError(f"{stage.name} ran out of memory", hint=hint)
+    told = str(error) or "no message"
+    return StageError(f"{stage.name} failed: {type(error).__name__}: {told}", hint=hint)
 
 
-def _log(run: RunDir, **record: Any) -> None:
-    line = json.dumps({"time": datetime.now(UTC).isoformat(timespec="seconds"), **record})
-    with (run.path / "log.jsonl").open("a", encoding="utf-8") as stream:
-        stream.write(line + "\n")
+def disk_error(error: OSError, who: str, where: Path, needed: int = 0) -> DiskError:
+    """What the operating system refused, with the bytes that are free.
+
+    Args:
+        error: what was raised.
+        who: the stage, or what else was done.
+        where: a folder on the disk in question; named if the error names no file.
+        needed: about how many bytes `who` writes; 0 if that is not known.
+    """
+    file = error.filename or where
+    try:
+        free = shutil.disk_usage(where).free
+    except OSError:
+        return DiskError(f"{who}: {error.strerror}: {file}")
+    room = f"{readable_size(needed)} needed, " if needed else ""
+    return DiskError(
+        f"{who}: {error.strerror}: {file} ({room}{readable_size(free)} free)",
+        hint="what was there before is untouched; make room or mend the permissions, then run it again",
+    )
+
+
+def _bytes_in(folder: Path) -> int:
+    """What a stage's last generation takes: the best guess at what the next one needs."""
+    try:
+        return sum(path.stat().st_size for path in folder.iterdir())
+    except OSError:
+        return 0

@@ -24,7 +24,10 @@ class Reason:
     detail: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        return {name: value for name, value in asdict(self).items() if value not in ("", None)}
+        """As a document; a changed key keeps both values, also where one of them is null."""
+        values = asdict(self)
+        changed = self.code in ("config", "input", "version", "format")
+        return {k: v for k, v in values.items() if (changed and k in ("old", "new")) or v not in ("", None)}
 
     def __str__(self) -> str:
         match self.code:

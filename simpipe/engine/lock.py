@@ -1,51 +1,132 @@
 """One process at a time works on a run. A kernel lock dies with its process: nothing to unlock."""
 
+import errno
 import fcntl
 import json
 import os
+import shlex
 import socket
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
 from simpipe.errors import DiskError, LockedError
 
+OFF = "SIMPIPE_LOCK"
+"""Set this variable to `off` where the file system knows no locks; then see to it yourself."""
+
+POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who works on a run."""
+
+    pid: int
+    host: str
+    since: str
+    command: str
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host} since {self.since} ({self.command})"
+
 
 @contextmanager
-def run_lock(folder: Path) -> Iterator[None]:
+def run_lock(folder: Path, wait: float = 0, waiting: Callable[[str], None] | None = None) -> Iterator[None]:
     """Hold the lock of a run.
 
+    Args:
+        folder: the run directory.
+        wait: seconds to wait for a process that has the lock.
+        waiting: called again and again while it waits, with the name of who has it.
+
     Raises:
-        LockedError: another process has it; the message names it.
-        DiskError: the folder cannot be written.
+        LockedError: another process has it; the message names it and since when.
+        DiskError: the folder cannot be written, or its file system knows no locks.
     """
     try:
         descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
         raise DiskError(f"{folder} cannot be written: {error.strerror}") from error
+    _held.add(descriptor)
     try:
+        if os.environ.get(OFF) != "off":
+            _take(descriptor, folder, time.monotonic() + wait, waiting)
+        _sign(descriptor)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise LockedError(
-                f"{folder} is in use by {_holder(folder)}",
-                hint="wait until it has ended, or use another --name",
-            ) from None
-        _held.add(descriptor)
-        os.ftruncate(descriptor, 0)
-        holder = {
-            "pid": os.getpid(),
-            "host": socket.gethostname(),
-            "since": datetime.now().astimezone().isoformat(timespec="seconds"),
-            "command": " ".join(sys.argv),
-        }
-        os.pwrite(descriptor, json.dumps(holder).encode(), 0)
-        yield
+            yield
+        finally:
+            with suppress(OSError):
+                os.ftruncate(descriptor, 0)
     finally:
         _held.discard(descriptor)
         os.close(descriptor)
+
+
+def _take(descriptor: int, folder: Path, until: float, waiting: Callable[[str], None] | None) -> None:
+    while not _try(descriptor, folder):
+        who = str(holder(folder) or "another process")
+        if time.monotonic() >= until:
+            raise LockedError(
+                f"{folder} is in use by {who}", hint="wait for it with --wait SECONDS, or use another --name"
+            )
+        if waiting:
+            waiting(who)
+        time.sleep(POLL_SECONDS)
+
+
+def _try(descriptor: int, folder: Path) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+            raise DiskError(
+                f"the file system of {folder} knows no locks: {error.strerror}",
+                hint=f"use another --runs-dir, or set {OFF}=off and never start two at once",
+            ) from error
+        raise DiskError(f"{folder} cannot be locked: {error.strerror}") from error
+    return True
+
+
+def _sign(descriptor: int) -> None:
+    """Write into the lock's file who holds it: for messages, so a full disk does not matter."""
+    me = Holder(
+        os.getpid(),
+        socket.gethostname(),
+        datetime.now().astimezone().isoformat(timespec="seconds"),
+        shlex.join(["simpipe", *sys.argv[1:]]),
+    )
+    with suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps(asdict(me)).encode(), 0)
+
+
+def holder(folder: Path) -> Holder | None:
+    """Who says that it works on a run, read without taking the lock; None if nobody alive does.
+
+    For messages only: the truth is with the kernel.
+    """
+    try:
+        found = Holder(**json.loads((folder / ".lock").read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return None
+    return found if found.host != socket.gethostname() or _is_alive(found.pid) else None
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, ValueError, TypeError, OverflowError):
+        return True  # somebody else's process
+    return True
 
 
 _held: set[int] = set()
@@ -58,11 +139,3 @@ def _let_go() -> None:
 
 
 os.register_at_fork(after_in_child=_let_go)
-
-
-def _holder(folder: Path) -> str:
-    try:
-        holder = json.loads((folder / ".lock").read_bytes())
-        return f"process {holder['pid']} on {holder['host']} since {holder['since']} ({holder['command']})"
-    except (OSError, ValueError, KeyError, TypeError):
-        return "another process"

@@ -1,15 +1,17 @@
 """Which stages would run, and why. The same code plans a dry run, a real one, and `status`."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from simpipe.engine.keys import Reason, differences, key_document
-from simpipe.engine.rundir import RunDir, damage
-from simpipe.engine.stage import Stage
-from simpipe.errors import DamagedError, UpstreamError, UsageError
-from simpipe.files import digest
+from simpipe.engine.provenance import drift
+from simpipe.engine.rundir import RunDir, damage, read_receipt, sealed_under
+from simpipe.engine.stage import Content, Stage
+from simpipe.errors import DamagedError, NewerError, UpstreamError, UsageError
+from simpipe.files import digest, sha256_file
 from simpipe.progress import Progress, Silent
 
 
@@ -22,8 +24,11 @@ class Request:
         config: the configuration, and `values` the same, flat.
         selected: names of the stages to bring up to date, a stretch of the pipeline.
         forced: names of the stages to run even if they are fresh.
+        files: configuration keys whose values are files: their contents count, not where they lie.
         source_may_be_gone: take the source for unchanged where it cannot be found.
+        remember: whether memos of hashed contents may be written.
         progress: who hears of long looks at the source.
+        content: what each stage reads outside the run, by the stage's name; `look` fills it in.
     """
 
     source: Path
@@ -31,13 +36,21 @@ class Request:
     values: Mapping[str, Any]
     selected: Sequence[str]
     forced: frozenset[str] = frozenset()
+    files: tuple[str, ...] = ()
     source_may_be_gone: bool = False
+    remember: bool = True
     progress: Progress = field(default_factory=Silent)
+    content: Mapping[str, Content] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Assessment:
-    """One stage as it stands. `state` is fresh, stale, missing, damaged or pending."""
+    """One stage as it stands.
+
+    `state` is one of fresh; missing, stale, damaged: it will run; interrupted: it will go on from its
+    checkpoint; finished: a killed run left it complete, and only its commit is to be done; pending: a stage
+    before it will run, and what that gives decides.
+    """
 
     stage: Stage
     state: str
@@ -45,12 +58,13 @@ class Assessment:
     key_document: dict[str, Any] | None = None
 
     @property
-    def key(self) -> str | None:
-        return digest(self.key_document) if self.key_document else None
+    def key(self) -> str:
+        """The stage's key; the empty text while it depends on stages that have not run."""
+        return digest(self.key_document) if self.key_document else ""
 
     @property
     def runs(self) -> bool:
-        """Whether the stage is to be executed; a pending one may still turn out fresh."""
+        """Whether there is something to do; a pending stage may still turn out fresh."""
         return self.state != "fresh"
 
     def to_json(self) -> dict[str, Any]:
@@ -87,36 +101,85 @@ def select(
     return list(names[start : stop + 1])
 
 
-def assess(run: RunDir, stage: Stage, request: Request, dirty: frozenset[str]) -> Assessment:
+def look(run: RunDir, stages: Sequence[Stage], request: Request) -> Request:
+    """`request` with the hashes of everything that lies outside the run directory.
+
+    Raises:
+        SimpipeError: the source cannot be used.
+    """
+    content = {stage.name: _content(run, stage, request) for stage in stages if stage.content}
+    hashed = {key: _file_hash(request.values[key]) for key in request.files}
+    return replace(request, content=content, values={**request.values, **hashed})
+
+
+def _content(run: RunDir, stage: Stage, request: Request) -> Content:
+    if request.source_may_be_gone and not request.source.is_dir() and (receipt := run.receipt(stage.name)):
+        last = receipt["key_doc"]["inputs"]
+        return Content({name: value for name, value in last.items() if "/" not in name})
+    return read_content(run, stage, request)
+
+
+def read_content(run: RunDir, stage: Stage, request: Request) -> Content:
+    """What the stage reads in the source folder, as it is now."""
+    if stage.content is None:
+        return Content({})
+    return stage.content(request.source, run.cache, request.progress, request.remember)
+
+
+def _file_hash(value: Any) -> Any:
+    """The hash of the file that `value` is the absolute path of; `value` itself if it is none."""
+    path = Path(str(value))
+    return f"sha256:{sha256_file(path)}" if path.is_absolute() and path.is_file() else value
+
+
+def assess(run: RunDir, stage: Stage, request: Request, dirty: frozenset[str] = frozenset()) -> Assessment:
     """How `stage` stands.
 
     Args:
         run: the run directory.
         stage: the stage.
-        request: the wanted data and configuration.
+        request: the wanted data and configuration, after `look`.
         dirty: names of stages that will run before it, whose outputs are not known yet.
+
+    Raises:
+        NewerError: a newer simpipe wrote the stage.
     """
+    folder = run.standing(stage.name)
     receipt, problem = None, None
     try:
-        receipt = run.receipt(stage.name)
-        problem = damage(run.stage(stage.name), receipt) if receipt else None
+        receipt = read_receipt(folder)
+        problem = next(damage(folder, receipt["outputs"]), None) if receipt else None
+    except NewerError:
+        raise
     except DamagedError as error:
         problem = error.message
+    damaged = [Reason("damaged", detail=problem)] if problem else []
     waiting = sorted(stage.upstream & dirty)
     if waiting:
-        reasons = [Reason("upstream", key=name) for name in waiting]
-        if problem:
-            reasons = [Reason("damaged", detail=problem)]
-        return Assessment(stage, "pending" if receipt and not problem else "missing", reasons)
+        state = "damaged" if damaged else "pending" if receipt else "missing"
+        return Assessment(stage, state, damaged or [Reason("upstream", key=name) for name in waiting])
     document = key_document(stage, _inputs(run, stage, request), request.values)
-    if problem:
-        return Assessment(stage, "damaged", [Reason("damaged", detail=problem)], document)
-    if receipt is None:
-        return Assessment(stage, "missing", [Reason("missing")], document)
-    reasons = differences(receipt["key_doc"], document)
-    if stage.name in request.forced:
-        reasons.append(Reason("forced", detail="asked for with --force"))
-    return Assessment(stage, "stale" if reasons else "fresh", reasons, document)
+    if damaged:
+        state, reasons = "damaged", damaged
+    elif receipt is None:
+        state, reasons = "missing", [Reason("missing")]
+    else:
+        reasons = differences(receipt["key_doc"], document)
+        if stage.name in request.forced:
+            reasons.append(Reason("forced", detail="asked for with --force"))
+        state = "stale" if reasons else "fresh"
+    if state != "fresh":
+        state = _half_done(run, stage, digest(document), request) or state
+    return Assessment(stage, state, reasons, document)
+
+
+def _half_done(run: RunDir, stage: Stage, key: str, request: Request) -> str | None:
+    """Whether a killed run has left the stage finished or interrupted, under the same key."""
+    if stage.name not in request.forced and sealed_under(run, stage.name, key):
+        return "finished"
+    if any(run.checkpoints(stage.name, key).glob("[!.]*")):
+        return "interrupted"
+    return None
 
 
 def plan(run: RunDir, stages: Sequence[Stage], request: Request) -> Iterator[Assessment]:
@@ -142,22 +205,12 @@ def require_upstream(run: RunDir, stages: Sequence[Stage], request: Request) -> 
             continue
         name = assessment.stage.name
         why = "; ".join(map(str, assessment.reasons))
-        hint = f"simpipe run {request.source} --name {run.name} --to {name}"
+        hint = f"{run.command(request.source)} --to {name}"
         if assessment.state == "damaged":
             raise DamagedError(f"{why}", hint=f"rebuild it: {hint}")
         raise UpstreamError(
             f"{request.selected[0]} needs {name}, which is {assessment.state} ({why})", hint=hint
         )
-
-
-def content_hashes(run: RunDir, stage: Stage, request: Request) -> dict[str, str]:
-    """The hashes of what the stage reads outside the run; those of the last time where the source is gone."""
-    if stage.content is None:
-        return {}
-    receipt = run.receipt(stage.name)
-    if request.source_may_be_gone and receipt and not request.source.is_dir():
-        return {name: value for name, value in receipt["key_doc"]["inputs"].items() if "/" not in name}
-    return dict(stage.content(request.source, run.cache, request.progress))
 
 
 def require_same_data(run: RunDir, stages: Sequence[Stage], request: Request) -> None:
@@ -170,22 +223,61 @@ def require_same_data(run: RunDir, stages: Sequence[Stage], request: Request) ->
         source = Path(run.describe()["source"])
     except FileNotFoundError:
         return
+    except NewerError:
+        raise
+    except DamagedError:
+        source = None  # then the content alone tells
     if source == request.source:
         return
     for stage in stages:
         receipt = run.receipt(stage.name) if stage.content else None
         if receipt is None:
             continue
-        for name, value in content_hashes(run, stage, request).items():
+        for name, value in request.content[stage.name].hashes.items():
             if receipt["key_doc"]["inputs"].get(name) != value:
                 raise UsageError(
-                    f"{run.path} is about other data: {source}",
+                    f"{run.path} is about other data{f': {source}' if source else ''}",
                     hint=f"give this run a name of its own: --name {run.name}-{request.source.name}",
                 )
 
 
+def changed_inputs(run: RunDir, stage: Stage, request: Request) -> list[str]:
+    """Which of the stage's inputs are no longer what its key says, a sentence each: read again from disk."""
+    told: list[str] = []
+    for artifact in stage.reads:
+        name, file = artifact.split("/")
+        receipt = run.receipt(name)
+        expected = receipt["outputs"].get(file) if receipt else None
+        told += damage(run.stage(name), {file: expected}) if expected else [f"{artifact} is gone"]
+    if stage.content:
+        before, after = request.content[stage.name], read_content(run, stage, request)
+        if before.hashes != after.hashes:
+            told += list(islice(_file_changes(before.files, after.files), 3)) or [f"{request.source}"]
+    return told
+
+
+def changed_libraries(run: RunDir, stages: Sequence[Stage]) -> list[str]:
+    """The libraries that are not those with which stages were made, a sentence each; no reason to run."""
+    changes: dict[str, list[str]] = {}
+    for stage in stages:
+        receipt = run.receipt(stage.name) or {}
+        for name, (then, now) in drift(receipt.get("provenance", {})).items():
+            changes.setdefault(f"{name} {then} is now {now}", []).append(stage.name)
+    return [f"{change} (made before: {', '.join(names)})" for change, names in changes.items()]
+
+
+def _file_changes(before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[str]:
+    for path in sorted(before.keys() | after.keys()):
+        if path not in after:
+            yield f"{path} is gone"
+        elif path not in before:
+            yield f"{path} is new"
+        elif before[path] != after[path]:
+            yield f"{path} has other content"
+
+
 def _inputs(run: RunDir, stage: Stage, request: Request) -> dict[str, str]:
-    inputs = content_hashes(run, stage, request)
+    inputs = dict(request.content[stage.name].hashes) if stage.content else {}
     for artifact in stage.reads:
         name, file = artifact.split("/")
         receipt = run.receipt(name)

@@ -1,23 +1,34 @@
 """The run directory: where things lie, the receipts, and the commit that makes a stage whole or absent.
 
-A stage is written into `.stage/NAME`. Its receipt is written there last; a folder with a receipt is
-complete. The commit moves the old generation to `.old/NAME` and the new one to `NAME`. Killed between
-the two renames, the run is mended by `recover` at the next start: nothing whole is ever lost.
+A stage is written into a folder of its own, `.stage/NAME.xxxxxxxx`. Its receipt is written there last: a
+folder whose receipt fits its files is *sealed*. The commit moves the old generation to `.old/` and the
+sealed one into its place. Killed between these two renames, the run still has both; `standing` finds the
+one that counts, for those who read, and `recover` puts it in its place at the next start.
+
+The folders in `.stage/` and `.old/` have names that no other process uses, so that an orphan that still
+writes spoils nothing, and what cannot be deleted is in nobody's way.
 """
 
+import os
+import shlex
 import shutil
-from collections.abc import Sequence
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from simpipe.engine.stage import Stage
 from simpipe.errors import DamagedError
-from simpipe.files import read_json, sha256_file, sync_file, sync_folder, write_json
+from simpipe.files import read_document, sha256_file, sync_file, sync_folder, write_json
 
 RECEIPT = "_stage.json"
-RECEIPT_SCHEMA = "simpipe.stage/1"
+RECEIPT_SCHEMA = "simpipe.stage/2"
 RUN_SCHEMA = "simpipe.run/1"
+
+KEY_DIGITS = 32
+"""Digits of a stage's key in the name of its folder of checkpoints."""
 
 
 @dataclass(frozen=True)
@@ -40,84 +51,113 @@ class RunDir:
         """Memos of pure functions, shared with the other runs beside it."""
         return self.path.parent / ".cache"
 
+    def command(self, source: Path) -> str:
+        """The command line that brings this run up to date, with the configuration that it has."""
+        words = ["simpipe", "run", str(source), "--config", str(self.config), "--name", self.name]
+        if self.path.parent != Path("runs"):
+            words += ["--runs-dir", str(self.path.parent)]
+        return shlex.join(words)
+
     def stage(self, name: str) -> Path:
+        """The place of a stage's committed generation."""
         return self.path / name
 
-    def staging(self, name: str) -> Path:
-        return self.path / ".stage" / name
+    def staged(self, name: str) -> list[Path]:
+        """What runs of the stage, dead or alive, have written and not committed."""
+        return sorted((self.path / ".stage").glob(f"{name}.*"))
 
-    def previous(self, name: str) -> Path:
-        return self.path / ".old" / name
+    def replaced(self, name: str) -> list[Path]:
+        """Older generations that a commit moved away and has not deleted yet."""
+        return sorted((self.path / ".old").glob(f"{name}.*"))
+
+    def checkpoints(self, name: str, key: str) -> Path:
+        """Where the stage keeps, under that key, what is to outlive a kill."""
+        return self.path / ".stage" / f"{name}@{key[:KEY_DIGITS]}"
+
+    def standing(self, name: str) -> Path:
+        """Where the generation that counts lies: in its place, or where a cut-short commit left it."""
+        place = self.stage(name)
+        if os.path.lexists(place):
+            return place
+        left = (folder for folder in (*self.staged(name), *self.replaced(name)) if is_sealed(folder))
+        return next(left, place)
 
     def describe(self) -> dict[str, Any]:
         """The document in run.json: the schema, who made the run, and the data's root as `source`.
 
         Raises:
             DamagedError: it cannot be read, or a newer simpipe wrote it.
+            FileNotFoundError: there is none.
         """
-        document = read_json(self.path / "run.json")
-        return check_schema(document, RUN_SCHEMA, self.path / "run.json")
+        document = read_document(self.path / "run.json", RUN_SCHEMA)
+        if not isinstance(document.get("source"), str):
+            raise DamagedError(f"{self.path / 'run.json'}: names no source")
+        return document
 
     def receipt(self, name: str) -> dict[str, Any] | None:
-        """The receipt of a stage; None where the stage is not complete.
-
-        Raises:
-            DamagedError: it cannot be read, or a newer simpipe wrote it.
-        """
-        return read_receipt(self.stage(name))
+        """The receipt of a stage; None where the stage is not complete. Raises what `read_receipt` raises."""
+        return read_receipt(self.standing(name))
 
 
 def read_receipt(folder: Path) -> dict[str, Any] | None:
-    """The receipt in a stage's folder; None if there is none. See `RunDir.receipt`."""
-    try:
-        document = read_json(folder / RECEIPT)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    return check_schema(document, RECEIPT_SCHEMA, folder / RECEIPT)
-
-
-def check_schema(document: Any, expected: str, path: Path) -> dict[str, Any]:
-    """`document` if its schema is `expected`.
+    """The receipt in a stage's folder; None if there is none.
 
     Raises:
-        DamagedError: it has none, or one of another version; the message names who wrote it.
+        DamagedError: it cannot be read; NewerError if a newer simpipe wrote it.
     """
-    schema = document.get("schema") if isinstance(document, dict) else None
-    if schema == expected:
-        return dict(document)
-    if isinstance(schema, str) and schema.split("/")[0] == expected.split("/")[0]:
-        raise DamagedError(
-            f"{path}: simpipe {document.get('simpipe', '?')} wrote it as {schema}; this one reads {expected}",
-            hint="use the version that wrote it, or start a new run with --name",
-        )
-    raise DamagedError(f"{path}: not a {expected.split('/')[0]} document")
+    try:
+        receipt = read_document(folder / RECEIPT, RECEIPT_SCHEMA)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    files = (receipt.get("outputs"), receipt.get("logs"))
+    document = receipt.get("key_doc")
+    if not (all(isinstance(each, dict) for each in files) and isinstance(document, dict)):
+        raise DamagedError(f"{folder / RECEIPT}: not a whole receipt")
+    return receipt
 
 
-def damage(folder: Path, receipt: dict[str, Any]) -> str | None:
-    """The first output in `folder` that is not what the receipt says, as a sentence; None if all are."""
-    for name, expected in receipt["outputs"].items():
+def damage(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Each of `files`, as a receipt lists them, that is not in `folder` as it was written: one sentence."""
+    for name, expected in files.items():
         path = folder / name
         try:
             size = path.stat().st_size
-        except OSError:
-            return f"{path} is missing"
-        if size != expected["bytes"]:
-            return f"{path} has {size:,} bytes instead of {expected['bytes']:,}"
-        if sha256_file(path) != expected["sha256"]:
-            return f"{path} is not the file that was written (its SHA-256 differs)"
+            if size != expected["bytes"]:
+                yield f"{path} has {size:,} bytes instead of {expected['bytes']:,}"
+            elif sha256_file(path) != expected["sha256"]:
+                yield f"{path} is not the file that was written (its SHA-256 differs)"
+        except FileNotFoundError:
+            yield f"{path} is missing"
+        except OSError as error:
+            yield f"{path} cannot be read ({error.strerror})"
+
+
+def is_sealed(folder: Path) -> bool:
+    """Whether `folder` is whole: its receipt fits its files."""
+    try:
+        receipt = read_receipt(folder)
+    except DamagedError:
+        return False
+    return receipt is not None and not any(damage(folder, receipt["outputs"]))
+
+
+def sealed_under(run: RunDir, name: str, key: str) -> Path | None:
+    """What a killed run of the stage finished under `key`, and did not commit any more."""
+    for folder in run.staged(name):
+        if is_sealed(folder) and (read_receipt(folder) or {}).get("key") == key:
+            return folder
     return None
 
 
-def prepare_staging(run: RunDir, stage: Stage) -> Path:
-    """An empty folder for the stage to write into."""
-    folder = run.staging(stage.name)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    return folder
+def new_staging(run: RunDir, name: str) -> Path:
+    """A fresh folder for a run of the stage to write into; what dead runs left is deleted."""
+    for leftover in run.staged(name):
+        discard(leftover)
+    return _new_place(run.path / ".stage", name, make=True)
 
 
-def seal(folder: Path, stage: Stage, receipt: dict[str, Any]) -> dict[str, Any]:
-    """Hash the stage's outputs, make them durable, and write the receipt, last.
+def seal(folder: Path, stage: Stage, receipt: Mapping[str, Any]) -> None:
+    """Hash what the stage wrote, make it durable, and write the receipt, last.
 
     Raises:
         RuntimeError: the stage did not write what it declares, or wrote something else; a bug.
@@ -126,50 +166,74 @@ def seal(folder: Path, stage: Stage, receipt: dict[str, Any]) -> dict[str, Any]:
     found = {path.name for path in folder.iterdir()}
     if found != expected:
         raise RuntimeError(f"stage {stage.name} declares {sorted(expected)} and wrote {sorted(found)}")
-    outputs = {}
-    for name in stage.outputs:
-        outputs[name] = {"sha256": sha256_file(folder / name), "bytes": (folder / name).stat().st_size}
-    for name in expected:
+    for name in sorted(expected):
         sync_file(folder / name)
-    sealed = {**receipt, "schema": RECEIPT_SCHEMA, "outputs": outputs, "logs": list(stage.logs)}
-    write_json(folder / RECEIPT, sealed)
-    return sealed
+    files = {kind: _hashes(folder, getattr(stage, kind)) for kind in ("outputs", "logs")}
+    write_json(folder / RECEIPT, {"schema": RECEIPT_SCHEMA, **receipt, **files})
 
 
-def commit(run: RunDir, name: str) -> None:
-    """Put a sealed staging folder in the place of the stage's old generation."""
-    final, old = run.stage(name), run.previous(name)
-    shutil.rmtree(old, ignore_errors=True)
-    if final.exists():
-        old.parent.mkdir(exist_ok=True)
-        final.rename(old)
-    run.staging(name).rename(final)
+def _hashes(folder: Path, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    return {
+        name: {"sha256": sha256_file(folder / name), "bytes": (folder / name).stat().st_size}
+        for name in names
+    }
+
+
+def commit(run: RunDir, name: str, sealed: Path) -> None:
+    """Put a sealed folder in the place of the stage's old generation; that one stays until this one stands.
+
+    Raises:
+        OSError: the disk refused; the old generation is back in its place.
+    """
+    place, old = run.stage(name), None
+    if os.path.lexists(place):
+        old = _new_place(run.path / ".old", name)
+        place.rename(old)
+    try:
+        sealed.rename(place)
+    except OSError:
+        if old is not None:
+            old.rename(place)
+        raise
     sync_folder(run.path)
-    shutil.rmtree(old, ignore_errors=True)
+    tidy(run, name)
 
 
 def recover(run: RunDir, stages: Sequence[Stage]) -> list[str]:
-    """Finish or undo what a killed process left; called under the run's lock. Returns what was done."""
-    leftovers = [run.path / ".stage", run.path / ".old"]
-    if not any(folder.exists() for folder in leftovers):
-        return []
+    """Finish the commits that were cut short; called under the run's lock. Returns what was done."""
     told = []
     for stage in stages:
-        if _is_sealed(run.staging(stage.name)):
-            commit(run, stage.name)
-            told.append(f"{stage.name}: had finished when the last run ended; committed now")
-        elif _is_sealed(run.previous(stage.name)) and not _is_sealed(run.stage(stage.name)):
-            shutil.rmtree(run.stage(stage.name), ignore_errors=True)
-            run.previous(stage.name).rename(run.stage(stage.name))
-            told.append(f"{stage.name}: put back as it was before the last run ended")
-    for folder in leftovers:
-        shutil.rmtree(folder, ignore_errors=True)
+        place, standing = run.stage(stage.name), run.standing(stage.name)
+        if standing != place:
+            standing.rename(place)
+            sync_folder(run.path)
+            told.append(f"{stage.name}: the last run ended in the middle of its commit; finished now")
+        for leftover in run.replaced(stage.name):
+            discard(leftover)
     return told
 
 
-def _is_sealed(folder: Path) -> bool:
-    try:
-        receipt = read_receipt(folder)
-    except DamagedError:
-        return False
-    return receipt is not None and damage(folder, receipt) is None
+def tidy(run: RunDir, name: str) -> None:
+    """Delete what runs of the stage left beside its place, once its place holds what was wanted."""
+    for leftover in (*run.staged(name), *run.replaced(name), *(run.path / ".stage").glob(f"{name}@*")):
+        discard(leftover)
+    for folder in (run.path / ".stage", run.path / ".old"):
+        with suppress(OSError):  # not there, or another stage's work lies in it
+            folder.rmdir()
+
+
+def discard(leftover: Path) -> None:
+    """Delete a file or a folder; what cannot be deleted now is tried again at the next start."""
+    if leftover.is_dir() and not leftover.is_symlink():
+        shutil.rmtree(leftover, ignore_errors=True)
+        return
+    with suppress(OSError):
+        leftover.unlink()
+
+
+def _new_place(parent: Path, name: str, make: bool = False) -> Path:
+    parent.mkdir(exist_ok=True)
+    place = parent / f"{name}.{uuid.uuid4().hex[:8]}"
+    if make:
+        place.mkdir()
+    return place

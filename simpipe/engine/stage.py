@@ -1,14 +1,36 @@
 """What a stage is: a function with a declaration of everything it reads and writes."""
 
+import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+from simpipe.errors import DiskError
+from simpipe.files import readable_size
 from simpipe.progress import Progress
 
-Content = Callable[[Path, Path, Progress], Mapping[str, str]]
-"""(source folder, cache folder, listener) → the content hashes of what lies outside the run directory."""
+
+@dataclass(frozen=True)
+class Content:
+    """What a stage reads outside the run directory, by content.
+
+    Attributes:
+        hashes: name → hash; they go into the stage's key.
+        files: path → hash of each single file, to name the one that changed.
+    """
+
+    hashes: Mapping[str, str]
+    files: Mapping[str, str] = field(default_factory=dict)
+
+
+class ReadContent(Protocol):
+    """How to find the content of a source folder.
+
+    `cache` may hold a memo of what was hashed before; it is written only where `remember` is true.
+    """
+
+    def __call__(self, source: Path, cache: Path, progress: Progress, remember: bool) -> Content: ...
 
 
 @dataclass(frozen=True)
@@ -37,7 +59,7 @@ class Stage:
     config: tuple[str, ...]
     outputs: tuple[str, ...]
     logs: tuple[str, ...]
-    content: Content | None
+    content: ReadContent | None
     own_process: bool
     run: "Callable[[Context], None]"
     summary: str
@@ -68,7 +90,7 @@ def stage(
     config: tuple[str, ...] = (),
     outputs: tuple[str, ...],
     logs: tuple[str, ...] = (),
-    content: Content | None = None,
+    content: ReadContent | None = None,
     own_process: bool = False,
 ) -> "Callable[[Callable[[Context], None]], Stage]":
     """Declare the decorated function as a stage of its name; the arguments are the fields of `Stage`."""
@@ -100,6 +122,8 @@ class Context:
 
     Attributes:
         out: the folder to write to; it becomes the stage's folder when the stage is committed.
+        checkpoints: a folder, not made yet, whose files outlive a kill. It belongs to this very key: what
+            lies in it was made from the same inputs. It is gone once the stage is committed.
         source: the user's data; read only.
         cache: a folder shared by all runs, for memos of pure functions.
         config: the configuration; keys that the stage did not declare are refused.
@@ -109,6 +133,7 @@ class Context:
     stage: Stage
     run_folder: Path
     out: Path
+    checkpoints: Path
     source: Path
     cache: Path
     config: Any
@@ -120,29 +145,63 @@ class Context:
             raise LookupError(f"stage {self.stage.name} does not declare that it reads {artifact}")
         return self.run_folder / artifact
 
+    def require_space(self, needed: int) -> None:
+        """Refuse to begin what the disk has no room for.
+
+        Args:
+            needed: an estimate, in bytes.
+
+        Raises:
+            DiskError: the disk of the run directory has less.
+        """
+        free = shutil.disk_usage(self.run_folder).free
+        if needed > free:
+            raise DiskError(
+                f"{self.stage.name} needs about {readable_size(needed)} ({needed:,} bytes needed), and the "
+                f"disk of {self.run_folder} has {readable_size(free)} left ({free:,} bytes free)",
+                hint="make room, or choose another --runs-dir",
+            )
+
 
 def declared(values: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
     """The part of a flat configuration that `keys` — dotted keys or whole sections — cover."""
-    return {key: value for key, value in values.items() if _covered(key, keys)}
+    return {key: value for key, value in values.items() if covers(keys, key)}
 
 
-def _covered(key: str, keys: tuple[str, ...]) -> bool:
+def covers(keys: tuple[str, ...], key: str) -> bool:
+    """Whether the configuration key `key` is one of `keys`, or lies in a section that is."""
     return any(key == prefix or key.startswith(f"{prefix}.") for prefix in keys)
 
 
 class DeclaredConfig:
-    """A configuration that shows the declared keys and refuses the others, so that keys tell the truth."""
+    """A configuration that shows the declared keys and refuses the others, so that keys tell the truth.
 
-    def __init__(self, config: Any, keys: tuple[str, ...], prefix: str = "") -> None:
+    It remembers the dotted keys that were looked at, see `keys_read`.
+    """
+
+    def __init__(
+        self, config: Any, keys: tuple[str, ...], prefix: str = "", read: set[str] | None = None
+    ) -> None:
         self._config, self._keys, self._prefix = config, keys, prefix
+        self._read: set[str] = set() if read is None else read
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
         key = f"{self._prefix}{name}"
         value = getattr(self._config, name)
-        if _covered(key, self._keys):
-            return value
-        if any(declared_key.startswith(f"{key}.") for declared_key in self._keys):
-            return DeclaredConfig(value, self._keys, f"{key}.")
+        if isinstance(value, _LEAVES):
+            if covers(self._keys, key):
+                self._read.add(key)
+                return value
+        elif any(covers((key,), wanted) or covers((wanted,), key) for wanted in self._keys):
+            return DeclaredConfig(value, self._keys, f"{key}.", self._read)
         raise LookupError(f"the stage does not declare that it reads the configuration key {key}")
+
+
+def keys_read(config: DeclaredConfig) -> frozenset[str]:
+    """The dotted keys that a stage looked at."""
+    return frozenset(config._read)
+
+
+_LEAVES = (type(None), bool, int, float, str, tuple, list)

@@ -38,7 +38,7 @@ def backbone_record(backbone: Backbone, weights: str, pooling: str, resize: str,
 def feature_recipe(record: dict[str, Any]) -> dict[str, Any]:
     """The part of a backbone's record that its features depend on: the feature cache's key."""
     parts = ("name", "weights_id", "input_size", "pooling", "resize")
-    return {"format": 1, "view": "plain", **{part: record[part] for part in parts}}
+    return {"format": 2, "view": "plain", **{part: record[part] for part in parts}}
 
 
 def save_encoder(folder: Path, record: dict[str, Any], head: Any) -> None:

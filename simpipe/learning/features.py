@@ -4,8 +4,10 @@ The cache is the memo of a pure function, (image content, recipe) → vector. It
 result's identity: a miss is computed, a lost shard is computed again.
 """
 
+import hashlib
+import io
 import os
-import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -15,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from simpipe.errors import DiskError
-from simpipe.files import digest, sync_folder
+from simpipe.files import atomic_write, digest, sha256_file
 from simpipe.learning.backbones import Backbone
 from simpipe.progress import Progress, Silent, quiet_stderr
 
@@ -23,7 +25,10 @@ BATCH = 16
 """Images in one pass; short batches are padded."""
 
 SHARD = 2048
-"""Vectors in a shard of the cache: what a killed run can lose."""
+"""Most vectors in a shard of the cache."""
+
+SECONDS = 10.0
+"""After which a shard is written though it is not full: the work that a killed run can lose."""
 
 Pixels = Callable[[npt.NDArray[np.int64]], Iterator[npt.NDArray[np.uint8]]]
 """Rows → their images in that order, each uint8 of shape (input_size, input_size, 3)."""
@@ -36,29 +41,42 @@ _VECTOR_ID = "S64"
 class FeatureCache:
     """Immutable shards of (content id, vector) in one folder, one folder for each recipe.
 
-    Shards are written whole under a name of their own, so two processes may use the cache at once;
-    at worst both compute the same vectors.
+    A shard's name is the hash of its bytes, which are all checked before one is used. Shards appear whole,
+    so two processes may use the cache at once; at worst both compute the same vectors. What a killed
+    writer left is a hidden file.
 
     Args:
         folder: where all recipes live.
         recipe: a JSON document that names everything the vectors depend on but the image.
+
+    Attributes:
+        damaged: shards that were found not to be what their name says; they are misses.
     """
 
     def __init__(self, folder: Path, recipe: dict[str, Any]) -> None:
         self.folder = folder / digest(recipe)[:32]
+        self.damaged = 0
         self._shards: list[npt.NDArray[Any]] = []
         self._where: dict[bytes, tuple[int, int]] = {}
-        if self.folder.is_dir():
-            for path in sorted(self.folder.glob("*.npy")):
-                self._load(path)
+        for path in sorted(self.folder.glob("?" * 64 + ".npy")):
+            shard = self._open(path)
+            if shard is not None:
+                self._include(shard)
 
-    def _load(self, path: Path) -> None:
+    def _open(self, path: Path) -> npt.NDArray[Any] | None:
+        """The shard at `path`, memory-mapped; None if it is damaged, or vanished meanwhile."""
         try:
-            shard = np.load(path, mmap_mode="r", allow_pickle=False)
-            ids = np.asarray(shard["id"])
-        except (ValueError, OSError, IndexError):
-            return  # a damaged shard is a miss
-        self._where.update((key, (len(self._shards), row)) for row, key in enumerate(ids.tolist()))
+            if sha256_file(path) == path.stem:
+                shard: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+                return shard
+            self.damaged += 1
+            path.unlink()
+        except OSError:
+            pass
+        return None
+
+    def _include(self, shard: npt.NDArray[Any]) -> None:
+        self._where.update((key, (len(self._shards), row)) for row, key in enumerate(shard["id"].tolist()))
         self._shards.append(shard)
 
     def missing(self, ids: Sequence[str]) -> npt.NDArray[np.int64]:
@@ -72,22 +90,25 @@ class FeatureCache:
         return np.array(rows, np.int64)
 
     def add(self, ids: Sequence[str], vectors: npt.NDArray[np.float32]) -> None:
-        """Write one shard: `vectors` of shape (len(ids), d)."""
+        """Write one shard: `vectors` of shape (len(ids), d).
+
+        Raises:
+            DiskError: the folder cannot be written.
+        """
         shard = np.empty(len(ids), [("id", _VECTOR_ID), ("vector", "<f4", (vectors.shape[1],))])
         shard["id"] = np.array(ids, _VECTOR_ID)
         shard["vector"] = vectors
-        path = self.folder / f"{digest(list(ids))[:32]}.npy"
+        content = io.BytesIO()
+        np.save(content, shard, allow_pickle=False)
+        raw = content.getvalue()
+        path = self.folder / f"{hashlib.sha256(raw).hexdigest()}.npy"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=self.folder, suffix=".part", delete=False) as stream:
-                np.save(stream, shard, allow_pickle=False)
-                stream.flush()
-                os.fsync(stream.fileno())
-            Path(stream.name).replace(path)
+            atomic_write(path, raw)
         except OSError as error:
             raise DiskError(f"the feature cache {self.folder} cannot be written: {error.strerror}") from error
-        sync_folder(self.folder)
-        self._load(path)
+        stored = self._open(path)
+        self._include(shard if stored is None else stored)
 
     def read(self, ids: Sequence[str], out: npt.NDArray[np.float32]) -> None:
         """Copy the vectors of `ids`, which must be cached, into `out` of shape (len(ids), d)."""
@@ -152,20 +173,38 @@ def fill_cache(
     pixels: Pixels,
     progress: Progress | None = None,
 ) -> int:
-    """Compute what `cache` lacks of `ids`, and return how much; builds an extractor only for that."""
+    """Compute what `cache` lacks of `ids`, and return how much; builds an extractor only for that.
+
+    Whatever ends it early — a stop, a bad image — what was computed is in the cache. A kill loses the
+    vectors of `SECONDS`, or of one shard if that is less.
+    """
     progress = progress or Silent()
+    if cache.damaged:
+        progress.note(f"damaged files in the feature cache, computed again where needed: {cache.damaged}")
     rows = cache.missing(ids)
     if len(rows) == 0:
         return 0
     extract = make_extractor()
     progress.begin("features", len(rows), "images")
     images = pixels(rows)
-    for start in range(0, len(rows), SHARD):
-        shard_rows = rows[start : start + SHARD]
-        vectors = []
-        for batch_start in range(0, len(shard_rows), BATCH):
-            count = min(BATCH, len(shard_rows) - batch_start)
-            vectors.append(extract(np.stack([next(images) for _ in range(count)])))
+    waiting: list[npt.NDArray[np.float32]] = []
+    stored, last = 0, time.monotonic()
+
+    def store() -> None:
+        nonlocal stored, last
+        if waiting:
+            vectors = np.concatenate(waiting)
+            waiting.clear()  # first: what cannot be written is not tried twice
+            cache.add([ids[row] for row in rows[stored : stored + len(vectors)]], vectors)
+            stored, last = stored + len(vectors), time.monotonic()
+
+    try:
+        for start in range(0, len(rows), BATCH):
+            count = min(BATCH, len(rows) - start)
+            waiting.append(extract(np.stack([next(images) for _ in range(count)])))
+            if len(waiting) * BATCH >= SHARD or time.monotonic() - last >= SECONDS:
+                store()
             progress.advance(count)
-        cache.add([ids[row] for row in shard_rows], np.concatenate(vectors))
+    finally:
+        store()
     return len(rows)

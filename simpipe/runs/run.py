@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from simpipe.engine.rundir import RunDir, damage
+from simpipe.engine.rundir import RunDir, damage, read_receipt
 from simpipe.errors import DamagedError, DataError, UpstreamError, UsageError
 from simpipe.files import read_json
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from simpipe.learning.encoder import Encoder
     from simpipe.learning.features import Extractor
     from simpipe.search import VectorIndex
+
+NOTHING = {"bytes": -1, "sha256": ""}
 
 NEEDED = ("ingest", "sampler", "train", "index", "calibrate")
 
@@ -73,13 +75,13 @@ def open_run(path: str | Path) -> "Run":
     if not (folder / "run.json").is_file():
         raise UsageError(f"{folder} is not a run", hint="make one: simpipe run DATA")
     run = RunDir(folder.absolute())
-    hint = f"simpipe run {run.describe()['source']} --name {run.name}"
+    hint = run.command(Path(run.describe()["source"]))
     written: dict[str, str] = {}
     for name in NEEDED:
-        receipt = run.receipt(name)
+        receipt = read_receipt(run.stage(name))
         if receipt is None:
             raise UpstreamError(f"{folder} has no finished {name} stage", hint=hint)
-        if problem := damage(run.stage(name), receipt):
+        for problem in damage(run.stage(name), receipt["outputs"]):
             raise DamagedError(problem, hint=f"rebuild it: {hint}")
         for artifact, digest in receipt["key_doc"]["inputs"].items():
             if written.get(artifact, digest) != digest:
@@ -228,6 +230,10 @@ class Run:
 
         folder = self.directory.stage("index")
         described = read_json(folder / "index.json")
+        receipt = read_receipt(folder) or {"outputs": {}}
+        # again, right before: native code trusts what it reads, and the run may be open for long
+        for problem in damage(folder, {"index.bin": receipt["outputs"].get("index.bin", NOTHING)}):
+            raise DamagedError(problem, hint=f"rebuild it: simpipe index --run {self.directory.path}")
         return search.load(
             described["backend"], folder / "index.bin", self._embeddings, described["parameters"]
         )

@@ -26,14 +26,19 @@ def cached_features(
     """The feature cache of a backbone, filled with the images of `rows`.
 
     Originals are opened for the images that it lacks, and the backbone is built only if there are any.
+
+    Raises:
+        DataError: an original is not any more what ingest read; nothing is cached for it.
+        DiskError: the cache cannot be written.
     """
     cache = FeatureCache(ctx.cache / "features", feature_recipe(backbone))
 
     def pixels(missing: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.uint8]]:
-        wanted = [samples.sample_id[rows[position]] for position in missing]
+        wanted = rows[missing]
         located = read_manifest(ctx.path(MANIFEST)).paths_by_sample
         return load_pixels(
-            [ctx.source / located[sample_id] for sample_id in wanted],
+            [ctx.source / located[sample_id] for sample_id in samples.sample_id[wanted].tolist()],
+            samples.sha256[wanted].tolist(),
             backbone["input_size"],
             backbone["resize"],
             ctx.config.ingest.max_pixels,

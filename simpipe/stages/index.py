@@ -51,9 +51,10 @@ def index(ctx: Context) -> None:
     encoder.embed(pretrained, embeddings)
     normalise(pretrained, pretrained)
 
-    parameters = config.index.model_dump(exclude={"backend"})
+    settings = config.index
+    parameters = {name: getattr(settings, name) for name in ("m", "ef_construction", "ef_search")}
     started = time.monotonic()
-    built = search.build(config.index.backend, embeddings, parameters)
+    built = search.build(settings.backend, embeddings, parameters)
     seconds = time.monotonic() - started
     built.save(ctx.out / "index.bin")
     quality = _quality(built, embeddings, config.seed)
@@ -61,7 +62,7 @@ def index(ctx: Context) -> None:
         ctx.out / "index.json",
         {
             "schema": "simpipe.index/1",
-            "backend": config.index.backend,
+            "backend": settings.backend,
             "parameters": parameters,
             "count": count,
             "dim": encoder.dim,

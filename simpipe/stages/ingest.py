@@ -1,10 +1,9 @@
 """Read the folder: which files are images, what they are labelled, and which split each goes to."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from simpipe.engine.stage import Context, stage
+from simpipe.engine.stage import Content, Context, stage
 from simpipe.files import digest, write_json
 from simpipe.progress import Progress
 
@@ -14,19 +13,18 @@ if TYPE_CHECKING:
     from simpipe.data.scan import Fingerprint
 
 
-def fingerprint_of(source: Path, cache: Path, progress: Progress) -> "Fingerprint":
+def fingerprint_of(source: Path, cache: Path, progress: Progress, remember: bool = True) -> "Fingerprint":
     """The candidate images and their hashes, from the stat cache where nothing was touched."""
     from simpipe.data.scan import fingerprint
 
     memo = cache / "stat" / f"{digest(str(source))[:16]}.json"
-    if cache.is_dir():
-        memo.parent.mkdir(exist_ok=True)
-    return fingerprint(source, memo, progress=progress)
+    return fingerprint(source, memo, progress=progress, remember=remember and cache.is_dir())
 
 
-def content(source: Path, cache: Path, progress: Progress) -> Mapping[str, str]:
+def content(source: Path, cache: Path, progress: Progress, remember: bool) -> Content:
     """One hash over the paths and contents of all images."""
-    return {"data": fingerprint_of(source, cache, progress).digest}
+    found = fingerprint_of(source, cache, progress, remember)
+    return Content({"data": found.digest}, {file.path: file.sha256 for file in found.files})
 
 
 @stage(

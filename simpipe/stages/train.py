@@ -52,7 +52,7 @@ def train(ctx: Context) -> None:
     sampler = read_json(ctx.path("sampler/sampler.json"))
     plan = BatchPlan(**{name: value for name, value in sampler.items() if name != "schema"})
     shape = HeadShape(settings.embedding_size, settings.hidden, settings.dropout)
-    trained = train_head(fit, val, shape, plan, _schedule(config), ctx.progress)
+    trained = train_head(fit, val, shape, plan, _schedule(config), ctx.progress, ctx.checkpoints)
 
     pretrained = _pretrained_map_at_r(fit, val)
     shipped = "trained"

@@ -156,6 +156,14 @@ def test_digest_is_of_paths_and_contents_and_nothing_else(two: Path, tmp_path: P
     assert len({before, renamed, fingerprint(moved, cache).digest}) == 3
 
 
+@pytest.fixture
+def settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if two seconds had gone by since the files were made."""
+    monkeypatch.setattr(scan, "RACY_NS", 0)
+    time.sleep(0.02)  # the tick of the file system's clock
+
+
+@pytest.mark.usefixtures("settled")
 def test_a_second_call_reads_no_image(two: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = tmp_path / "new/folder/cache.json"
     first = fingerprint(two, cache)
@@ -172,6 +180,34 @@ def test_a_second_call_reads_no_image(two: Path, tmp_path: Path, monkeypatch: py
         fingerprint(two, cache)
 
 
+@pytest.mark.usefixtures("settled")
+def test_an_edit_that_hides_its_size_and_its_time_is_noticed(two: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache.json"
+    before = fingerprint(two, cache)
+    times = (two / "cat/1.jpg").stat()
+    time.sleep(0.02)
+    (two / "cat/1.jpg").write_bytes(b"two")
+    os.utime(two / "cat/1.jpg", ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert fingerprint(two, cache).digest != before.digest
+
+
+@pytest.mark.usefixtures("settled")
+def test_a_time_in_the_future_is_remembered_like_any_other(
+    two: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    age(two, time.time_ns() + 10**18)
+    time.sleep(0.02)
+    first = fingerprint(two, tmp_path / "cache.json")
+    monkeypatch.setattr(scan, "_sha256", lambda path: pytest.fail(path))
+    assert fingerprint(two, tmp_path / "cache.json") == first
+
+
+@pytest.mark.usefixtures("settled")
+def test_without_leave_to_remember_nothing_is_written(two: Path, tmp_path: Path) -> None:
+    fingerprint(two, tmp_path / "cache.json", remember=False)
+    assert not (tmp_path / "cache.json").exists()
+
+
 @pytest.mark.parametrize("ahead", [0, 10**15])
 def test_a_file_as_young_as_its_hash_is_hashed_again(
     two: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ahead: int
@@ -186,8 +222,9 @@ def test_a_file_as_young_as_its_hash_is_hashed_again(
 
 
 @pytest.mark.parametrize(
-    "damage", ["", "[]", "{", "null", '{"schema": "simpipe.stat-cache/1", "files": {"a": 1}}']
+    "damage", ["", "[]", "{", "null", '{"schema": "simpipe.stat-cache/2", "files": {"a": 1}}']
 )
+@pytest.mark.usefixtures("settled")
 def test_a_damaged_cache_is_an_empty_one(two: Path, tmp_path: Path, damage: str) -> None:
     cache = tmp_path / "cache.json"
     whole = fingerprint(two, cache)

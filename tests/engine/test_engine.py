@@ -12,15 +12,17 @@ from toy import NAMES, RAN, TOYS, Double, Read, Recorder, ToyConfig, content, do
 
 from simpipe.engine.execute import execute
 from simpipe.engine.lock import run_lock
-from simpipe.engine.plan import Request, plan, require_same_data, require_upstream, select
-from simpipe.engine.rundir import RECEIPT, RunDir, commit, prepare_staging, recover, seal
-from simpipe.engine.stage import Context, DeclaredConfig, Stage, declared, stage
+from simpipe.engine.plan import Request, look, plan, require_same_data, require_upstream, select
+from simpipe.engine.rundir import RECEIPT, RunDir, commit, new_staging, recover, seal
+from simpipe.engine.stage import Context, DeclaredConfig, Stage, declared, keys_read, stage
 from simpipe.errors import (
     DamagedError,
     DataError,
     DiskError,
     LockedError,
+    NewerError,
     StageError,
+    Stopped,
     UpstreamError,
     UsageError,
 )
@@ -39,7 +41,7 @@ def run(tmp_path: Path) -> RunDir:
 def request(run: RunDir, config: ToyConfig | None = None, **changes) -> Request:
     config = config or ToyConfig()
     wanted = Request(run.path.parents[1] / "data", config, config.flat(), NAMES)
-    return replace(wanted, **changes)
+    return look(run, TOYS, replace(wanted, **changes))
 
 
 def ran(run: RunDir, config: ToyConfig | None = None, stages=TOYS, **changes) -> list[str]:
@@ -166,7 +168,6 @@ def test_a_failing_stage_leaves_the_old_generation_and_the_run_goes_on_from_ther
     assert result(run) == 12
     assert states(run)["double"] == "fresh", "for the old configuration the old generation is still right"
     assert "Traceback" in (run.path / "log.jsonl").read_text()
-    recover(run, TOYS)
     assert ran(run, ToyConfig(double=Double(3))) == ["double", "total"]
 
 
@@ -186,39 +187,82 @@ def test_a_source_that_changes_while_it_is_read_commits_nothing(run):
         read.run(ctx)
         numbers.write_text("9 9 9")
 
-    with pytest.raises(DataError, match="changed while read read it"):
+    with pytest.raises(DataError, match=r"changed while read ran: numbers\.txt has other content"):
         ran(run, stages=(replace(read, run=edited_meanwhile), double, total))
     assert states(run)["read"] == "missing"
     assert ran(run) == ["read", "double", "total"]
     assert result(run) == 54
 
 
-def test_what_was_sealed_before_a_kill_is_committed_at_the_next_start(run):
-    ran(run)
-    staged = prepare_staging(run, double)
-    (staged / "doubled.json").write_text("[7]")
+def sealed_by_a_dead_run(run, content: str, key: str | None = None) -> Path:
+    """What a run of `double` leaves that is killed after its receipt and before its commit."""
+    staged = new_staging(run, "double")
+    (staged / "doubled.json").write_text(content)
     document = read_json(run.stage("double") / RECEIPT)
-    seal(staged, double, {key: document[key] for key in ("stage", "key", "key_doc")})
-    assert recover(run, TOYS) == ["double: had finished when the last run ended; committed now"]
-    assert (run.stage("double") / "doubled.json").read_text() == "[7]"
+    seal(staged, double, {**{name: document[name] for name in ("stage", "key", "key_doc")}, "key": key})
+    return staged
 
 
-def test_a_kill_between_the_two_renames_is_mended(run):
+def test_what_was_finished_before_a_kill_is_committed_and_not_run_again(run):
     ran(run)
-    run.previous("double").parent.mkdir()
-    run.stage("double").rename(run.previous("double"))
-    assert states(run)["double"] == "missing"
-    recover(run, TOYS)
+    wanted = ToyConfig(double=Double(3))
+    key = list(plan(run, TOYS, request(run, wanted)))[1].key
+    sealed_by_a_dead_run(run, "[3, 6, 9]", key)
+    assert states(run, wanted)["double"] == "finished"
+    assert ran(run, wanted) == ["total"]
+    assert result(run) == 18
+    assert not (run.path / ".stage").exists()
+
+
+def test_what_was_finished_under_another_key_is_not_committed(run):
+    ran(run)
+    sealed_by_a_dead_run(run, "[7]", "another key")
+    assert states(run)["double"] == "fresh"
+    assert ran(run, ToyConfig(double=Double(3))) == ["double", "total"]
+    assert result(run) == 18
+    assert not (run.path / ".stage").exists()
+
+
+@pytest.mark.parametrize("new_one_is_sealed", [True, False])
+def test_a_kill_between_the_two_renames_is_mended(run, new_one_is_sealed):
+    ran(run)
+    key = list(plan(run, TOYS, request(run)))[1].key
+    if new_one_is_sealed:
+        sealed_by_a_dead_run(run, "[2, 4, 6]", key)
+    (run.path / ".old").mkdir()
+    run.stage("double").rename(run.path / ".old" / "double.12345678")
+    assert set(states(run).values()) == {"fresh"}, "readers find the generation that counts"
+    assert len(recover(run, TOYS)) == 1
     assert set(states(run).values()) == {"fresh"}
+    assert ran(run) == []
     assert not (run.path / ".old").exists()
+    assert not (run.path / ".stage").exists()
 
 
 def test_half_made_staging_is_cleared(run):
     ran(run)
-    (prepare_staging(run, double) / "doubled.json").write_text("ha")
-    recover(run, TOYS)
-    assert not (run.path / ".stage").exists()
+    (new_staging(run, "double") / "doubled.json").write_text("ha")
     assert ran(run) == []
+    assert not (run.path / ".stage").exists()
+
+
+def test_a_commit_that_the_disk_refuses_leaves_the_old_generation(run, monkeypatch):
+    ran(run)
+    rename = Path.rename
+
+    def refusing(path: Path, target: Path) -> Path:
+        if ".stage" in path.parts:
+            raise OSError(5, "Input/output error")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", refusing)
+    with pytest.raises(DiskError):
+        ran(run, ToyConfig(double=Double(3)))
+    assert result(run) == 12
+    assert set(states(run).values()) == {"fresh"}
+    monkeypatch.undo()
+    assert ran(run, ToyConfig(double=Double(3))) == ["total"], "double was finished, only its commit was not"
+    assert result(run) == 18
 
 
 def test_commit_replaces_whole_folders(run):
@@ -227,7 +271,37 @@ def test_commit_replaces_whole_folders(run):
     ran(run, forced=frozenset(["total"]))
     assert not (run.stage("total") / "stray").exists()
     with pytest.raises(FileNotFoundError):
-        commit(run, "double")
+        commit(run, "double", run.path / "nowhere")
+    assert result(run) == 12
+
+
+@stage(version=1, reads=("double/doubled.json",), outputs=("counted.txt",))
+def resumable(ctx: Context) -> None:
+    """Count to five, one a run."""
+    ctx.checkpoints.mkdir(exist_ok=True)
+    steps = len(list(ctx.checkpoints.iterdir()))
+    (ctx.checkpoints / str(steps)).write_text("")
+    if steps < 4:
+        raise Stopped("stopped", signal=15)
+    (ctx.out / "counted.txt").write_text("5")
+
+
+def test_checkpoints_outlive_a_stop_belong_to_one_key_and_go_with_the_commit(run):
+    stages = (read, double, resumable)
+    wanted = ("read", "double", "resumable")
+    for _ in range(3):
+        with pytest.raises(Stopped):
+            ran(run, stages=stages, selected=wanted)
+    assert [each.state for each in plan(run, stages, request(run))][2] == "interrupted"
+    other = ToyConfig(double=Double(3))
+    with pytest.raises(Stopped):
+        ran(run, other, stages=stages, selected=wanted)
+    assert sorted(len(list(each.iterdir())) for each in (run.path / ".stage").glob("resumable@*")) == [1, 3]
+    with pytest.raises(Stopped):
+        ran(run, stages=stages, selected=wanted)
+    ran(run, stages=stages, selected=wanted)
+    assert (run.stage("resumable") / "counted.txt").read_text() == "5"
+    assert not (run.path / ".stage").exists()
 
 
 def test_a_stage_that_writes_other_files_than_it_declares_is_a_bug_that_shows(run):
@@ -240,9 +314,9 @@ def test_a_stage_that_writes_other_files_than_it_declares_is_a_bug_that_shows(ru
 
 
 @pytest.mark.parametrize(
-    "content_of_receipt", ["", "{", "[]", '{"schema": "simpipe.stage/99", "simpipe": "9.1"}']
+    "content_of_receipt", ["", "{", "[]", '{"schema": "simpipe.stage/1"}', '{"schema": "simpipe.stage/2"}']
 )
-def test_an_unreadable_or_newer_receipt_is_damage_with_the_file_named(run, content_of_receipt):
+def test_an_unreadable_or_older_receipt_is_damage_with_the_file_named(run, content_of_receipt):
     ran(run)
     (run.stage("double") / RECEIPT).write_text(content_of_receipt)
     damaged = list(plan(run, TOYS, request(run)))[1]
@@ -251,12 +325,33 @@ def test_an_unreadable_or_newer_receipt_is_damage_with_the_file_named(run, conte
     assert ran(run) == ["double"]
 
 
+def test_a_newer_receipt_is_neither_read_nor_replaced(run):
+    ran(run)
+    newer = '{"schema": "simpipe.stage/99", "simpipe": "9.1"}'
+    (run.stage("double") / RECEIPT).write_text(newer)
+    with pytest.raises(NewerError, match=r"simpipe 9\.1 wrote it"):
+        ran(run, ToyConfig(read=Read(2)))
+    assert (run.stage("double") / RECEIPT).read_text() == newer
+
+
+def test_an_artifact_that_changes_while_a_later_stage_reads_it_commits_nothing(run):
+    def meddled_with(ctx: Context) -> None:
+        total.run(ctx)
+        ctx.path("double/doubled.json").write_text("[1, 1, 1]")
+
+    with pytest.raises(DataError, match=r"changed while total ran: .*doubled\.json"):
+        ran(run, stages=(read, double, replace(total, run=meddled_with)))
+    assert states(run)["total"] == "missing"
+    assert ran(run) == ["double", "total"]
+
+
 def test_stages_cannot_read_what_they_do_not_declare(run):
-    context = Context(total, run.path, run.path, run.path, run.path, None, Recorder())
+    context = Context(total, run.path, run.path, run.path, run.path, run.path, None, Recorder())
     with pytest.raises(LookupError, match=r"read/numbers\.json"):
         context.path("read/numbers.json")
     config = DeclaredConfig(ToyConfig(), ("read.limit",))
     assert config.read.limit == 100
+    assert keys_read(config) == {"read.limit"}
     with pytest.raises(LookupError, match=r"double"):
         _ = config.double
 
@@ -366,4 +461,4 @@ def test_the_lock_names_its_holder_and_dies_with_it(run):
 
 
 def test_content_is_asked_with_a_listener(run):
-    assert content(request(run).source, run.cache, Recorder()).keys() == {"data"}
+    assert content(request(run).source, run.cache, Recorder(), False).hashes.keys() == {"data"}

@@ -1,12 +1,11 @@
 """A pipeline of three toy stages in the shape of the real one: numbers in a file, their double, the sum."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from simpipe.engine.stage import Context, stage
+from simpipe.engine.stage import Content, Context, stage
 from simpipe.files import sha256_file
 from simpipe.progress import Progress
 
@@ -14,8 +13,9 @@ RAN: list[str] = []
 """The stages that were executed, in order; tests clear it."""
 
 
-def content(source: Path, cache: Path, progress: Progress) -> Mapping[str, str]:
-    return {"data": sha256_file(source / "numbers.txt")}
+def content(source: Path, cache: Path, progress: Progress, remember: bool) -> Content:
+    found = {"numbers.txt": sha256_file(source / "numbers.txt")}
+    return Content({"data": found["numbers.txt"]}, found)
 
 
 @stage(version=1, config=("read.limit",), outputs=("numbers.json",), logs=("log.txt",), content=content)

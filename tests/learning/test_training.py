@@ -1,65 +1,13 @@
-"""The feature cache computes each image once; the head learns what can be learned, the same way each time."""
+"""The head learns what can be learned, the same way each time."""
 
 import numpy as np
 import pytest
 
 from simpipe.learning import load_framework
-from simpipe.learning.features import BATCH, FeatureCache, fill_cache
 from simpipe.learning.head import HeadShape, build_head, embedder, standardise_on
 from simpipe.learning.samplers import BatchPlan
 from simpipe.learning.trainer import Examples, Schedule, train_head
 from simpipe.progress import Silent
-
-RECIPE = {"name": "toy"}
-
-
-class Backbone:
-    """Counts the images that go through; a vector is the image's mean and its first pixel."""
-
-    def __init__(self):
-        self.seen = 0
-
-    def __call__(self, images):
-        assert len(images) <= BATCH
-        self.seen += len(images)
-        return np.stack([images.mean((1, 2, 3)), images[:, 0, 0, 0]], axis=1).astype(np.float32)
-
-
-def fill(cache, ids, backbone):
-    def pixels(rows):
-        return (np.full((4, 4, 3), int(ids[row]), np.uint8) for row in rows)
-
-    return fill_cache(cache, lambda: backbone, ids, pixels)
-
-
-def test_each_content_is_computed_once_and_read_in_any_order(tmp_path):
-    backbone, ids = Backbone(), [str(i % 40) for i in range(50)]
-    assert fill(FeatureCache(tmp_path, RECIPE), ids, backbone) == 40
-    cache = FeatureCache(tmp_path, RECIPE)
-    assert fill(cache, [*ids, "77"], backbone) == 1
-    assert backbone.seen == 41
-    out = np.empty((3, 2), np.float32)
-    cache.read(["77", "3", "3"], out)
-    np.testing.assert_array_equal(out, [[77, 77], [3, 3], [3, 3]])
-
-
-def test_another_recipe_shares_nothing_and_a_damaged_shard_is_computed_again(tmp_path):
-    backbone = Backbone()
-    fill(FeatureCache(tmp_path, RECIPE), ["1", "2"], backbone)
-    assert len(FeatureCache(tmp_path, {"name": "other"}).missing(["1"])) == 1
-    for shard in tmp_path.glob("*/*.npy"):
-        shard.write_bytes(shard.read_bytes()[:-3])
-    assert fill(FeatureCache(tmp_path, RECIPE), ["1", "2"], backbone) == 2
-
-
-def test_no_extractor_is_built_if_nothing_is_missing(tmp_path):
-    cache = FeatureCache(tmp_path, RECIPE)
-    fill(cache, ["1"], Backbone())
-
-    def fail():
-        raise AssertionError("built for nothing")
-
-    assert fill_cache(cache, fail, ["1"], lambda rows: iter(())) == 0
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,117 @@
+"""The vector under an image's hash is that of these very bytes."""
+
+import hashlib
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from simpipe.data.manifest import Samples, write_manifest
+from simpipe.errors import DataError
+from simpipe.progress import Silent
+from simpipe.stages.features import MANIFEST, cached_features
+
+RECORD = {
+    "name": "toy",
+    "weights_id": "w",
+    "input_size": 8,
+    "pooling": "avg",
+    "resize": "squash",
+}
+COUNT = 40
+
+
+@pytest.fixture
+def room(tmp_path):
+    """A context with `COUNT` images of one colour each, ingested, and their samples."""
+    source = tmp_path / "data"
+    source.mkdir()
+    rows, hashes = [], []
+    for number in range(COUNT):
+        name = f"{number:02d}.png"
+        Image.new("RGB", (9, 9), (number, 0, 0)).save(source / name)
+        hashes.append(hashlib.sha256((source / name).read_bytes()).hexdigest())
+        empty = dict.fromkeys(("reason", "detail", "format", "width", "height"))
+        rows.append(
+            {
+                **empty,
+                "path": name,
+                "path_bytes": name.encode(),
+                "label": "a",
+                "split": "train",
+                "status": "ok",
+                "sample_id": hashes[-1][:16],
+                "sha256": hashes[-1],
+                "size": 0,
+                "warnings": [],
+            }
+        )
+    write_manifest(tmp_path / "manifest.parquet", rows)
+    sha256 = np.array(hashes)
+    ids = np.array([each[:16] for each in hashes])
+    text = np.full(COUNT, "a")
+    samples = Samples(ids, sha256, text, np.zeros(COUNT, np.int32), text, ids)
+    ctx = SimpleNamespace(
+        cache=tmp_path / "cache",
+        source=source,
+        path=lambda artifact: tmp_path / "manifest.parquet" if artifact == MANIFEST else None,
+        config=SimpleNamespace(ingest=SimpleNamespace(max_pixels=10**6)),
+        progress=Silent(),
+    )
+    return ctx, samples
+
+
+class Backbone:
+    def __init__(self):
+        self.seen = []
+
+    def __call__(self, images):
+        self.seen += images[:, 0, 0, 0].tolist()
+        return images[:, 0, 0].astype(np.float32)
+
+
+def reds(ctx, samples, backbone, rows=None):
+    rows = np.arange(COUNT) if rows is None else rows
+    cache = cached_features(ctx, RECORD, lambda: backbone, samples, rows)
+    out = np.empty((len(rows), 3), np.float32)
+    cache.read(samples.sha256[rows].tolist(), out)
+    return out[:, 0].tolist()
+
+
+def test_the_rows_asked_for_and_no_others_are_opened(room):
+    backbone = Backbone()
+    rows = np.array([7, 3, 30])
+    assert reds(*room, backbone, rows) == backbone.seen == [7, 3, 30]
+
+
+@pytest.mark.parametrize("change", ["edited", "emptied", "removed", "a folder"])
+def test_a_file_that_changed_is_named_and_nothing_is_cached_for_it(room, change):
+    ctx, samples = room
+    path = ctx.source / "35.png"
+    original = path.read_bytes()
+    if change == "edited":
+        Image.new("RGB", (9, 9), (200, 0, 0)).save(path)
+    elif change == "emptied":
+        path.write_bytes(b"")
+    else:
+        path.unlink()
+    if change == "a folder":
+        path.mkdir()
+    backbone = Backbone()
+    with pytest.raises(DataError, match=r"35\.png changed since ingest read it") as error:
+        reds(ctx, samples, backbone)
+    assert "at rest" in error.value.hint
+    if change == "a folder":
+        path.rmdir()
+    path.write_bytes(original)
+    assert reds(ctx, samples, backbone) == list(range(COUNT))
+    assert sorted(backbone.seen) == list(range(COUNT)), "none twice, and none of other bytes"
+
+
+def test_originals_may_be_gone_once_all_is_cached(room):
+    ctx, samples = room
+    first = reds(ctx, samples, Backbone())
+    for path in ctx.source.iterdir():
+        path.unlink()
+    assert reds(ctx, samples, None) == first == list(range(COUNT))

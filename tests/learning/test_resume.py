@@ -1,0 +1,219 @@
+"""A training that was interrupted, anywhere and in any way, ends with the same bits as one that was not."""
+
+import numpy as np
+import pytest
+
+from simpipe.errors import DiskError, StageError, Stopped
+from simpipe.learning import checkpoint, load_framework
+from simpipe.learning.head import HeadShape
+from simpipe.learning.samplers import BatchPlan, plan_epoch
+from simpipe.learning.trainer import Examples, Schedule, train_head
+
+EPOCHS, BATCHES = 5, 6
+DAMAGES = {
+    "truncated": lambda raw: raw[:-1],
+    "emptied": lambda raw: b"",
+    "flipped": lambda raw: raw[:3000] + bytes([raw[3000] ^ 1]) + raw[3001:],
+}
+
+
+class Killed(BaseException):
+    """Ends the process where it stands, as far as a test can."""
+
+
+class Listener:
+    """Wishes a stop, or kills, at the n-th look for a wish (once after each batch) or after epoch n."""
+
+    def __init__(self, stop_at_batch=None, kill_at_batch=None, kill_after_epoch=None):
+        self.stop_at_batch, self.kill_at_batch = stop_at_batch, kill_at_batch
+        self.kill_after_epoch = kill_after_epoch
+        self.looks, self.epochs, self.notes = 0, 0, []
+
+    @property
+    def stopping(self):
+        self.looks += 1
+        if self.looks == self.kill_at_batch:
+            raise Killed
+        return self._wished()
+
+    def _wished(self):
+        return self.stop_at_batch is not None and self.looks >= self.stop_at_batch
+
+    def begin(self, label, total=None, unit=""):
+        self.label = (label, total, unit)
+
+    def advance(self, count=1, detail=""):
+        if self._wished():
+            raise Stopped
+        self.epochs += count
+        if self.epochs == self.kill_after_epoch:
+            raise Killed
+
+    def note(self, text):
+        self.notes.append(text)
+
+
+@pytest.fixture(scope="module")
+def examples():
+    load_framework()
+    generator = np.random.default_rng(0)
+    labels = np.repeat(np.arange(4), 18).astype(np.int32)
+    features = generator.normal(size=(72, 10)).astype(np.float32)
+    features[:, 0] += labels
+    order = generator.permutation(72)
+    return tuple(
+        Examples(features[rows], labels[rows], np.arange(72)[rows]) for rows in (order[:48], order[48:])
+    )
+
+
+def train(examples, folder, listener=None, lr=5e-3, patience=EPOCHS):
+    listener = listener or Listener()
+    plan = BatchPlan(4, 4, "sqrt", 1.0, BATCHES, 10, 0)
+    assert len(plan_epoch(examples[0].labels, plan, 0)) == BATCHES
+    schedule = Schedule("supcon", {"temperature": 0.1}, lr, 1e-2, 0.2, EPOCHS, patience, 0)
+    return train_head(*examples, HeadShape(6, 12, 0.3), plan, schedule, listener, folder), listener
+
+
+def everything(result):
+    """All that may differ, the random states of dropout included."""
+    values = [np.asarray(variable).tobytes() for variable in result.head.variables]
+    return values, result.history, result.best_epoch, result.map_at_r
+
+
+@pytest.fixture(scope="module")
+def straight(examples):
+    result, listener = train(examples, None)
+    assert listener.notes == [] and listener.epochs == EPOCHS
+    assert len(result.history) == EPOCHS
+    return everything(result)
+
+
+def test_checkpoints_change_nothing(examples, straight, tmp_path):
+    assert everything(train(examples, tmp_path / "new" / "folder")[0]) == straight
+
+
+@pytest.mark.parametrize("batch", [1, 4, BATCHES, BATCHES + 1, 3 * BATCHES + 2, EPOCHS * BATCHES])
+def test_a_wish_to_stop_is_met_after_the_batch_and_nothing_is_lost(examples, straight, tmp_path, batch):
+    with pytest.raises(Stopped):
+        train(examples, tmp_path, Listener(stop_at_batch=batch))
+    result, listener = train(examples, tmp_path)
+    assert everything(result) == straight
+    epoch = (batch - 1) // BATCHES
+    assert listener.notes == [f"training goes on from epoch {epoch + 1} of {EPOCHS}"]
+    assert listener.looks == EPOCHS * BATCHES - batch, "no batch is done twice"
+    assert listener.epochs == EPOCHS, "the bar starts where training goes on"
+
+
+def test_many_stops(examples, straight, tmp_path):
+    for _ in range(6):
+        with pytest.raises(Stopped):
+            train(examples, tmp_path, Listener(stop_at_batch=4))
+    assert everything(train(examples, tmp_path)[0]) == straight
+
+
+@pytest.mark.parametrize("batch", [1, BATCHES + 1, 2 * BATCHES + 3])
+def test_a_kill_goes_back_to_the_end_of_the_last_epoch(examples, straight, tmp_path, batch):
+    with pytest.raises(Killed):
+        train(examples, tmp_path, Listener(kill_at_batch=batch))
+    result, listener = train(examples, tmp_path)
+    assert everything(result) == straight
+    assert listener.looks == (EPOCHS - (batch - 1) // BATCHES) * BATCHES
+
+
+def test_a_kill_after_the_last_epoch_repeats_nothing(examples, straight, tmp_path):
+    with pytest.raises(Killed):
+        train(examples, tmp_path, Listener(kill_after_epoch=EPOCHS))
+    result, listener = train(examples, tmp_path)
+    assert everything(result) == straight
+    assert (listener.looks, listener.epochs) == (0, EPOCHS)
+    assert listener.notes == ["training is complete already; only its result is used"]
+
+
+def test_patience_goes_on_counting(examples, tmp_path):
+    result, _ = train(examples, None, lr=0.0, patience=2)  # nothing is learnt: the first epoch is the best
+    assert (result.best_epoch, len(result.history)) == (1, 3)
+    with pytest.raises(Stopped):
+        train(examples, tmp_path, Listener(stop_at_batch=2 * BATCHES + 1), lr=0.0, patience=2)
+    assert everything(train(examples, tmp_path, lr=0.0, patience=2)[0]) == everything(result)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(examples, straight, tmp_path, damage):
+    with pytest.raises(Killed):
+        train(examples, tmp_path, Listener(kill_after_epoch=3))
+    older, newest = sorted(tmp_path.iterdir())
+    newest.write_bytes(DAMAGES[damage](newest.read_bytes()))
+    result, listener = train(examples, tmp_path, Listener())
+    assert listener.notes == [f"training goes on from epoch 3 of {EPOCHS}"]
+    assert everything(result) == straight
+    assert not older.exists() and not newest.exists()
+
+
+def test_where_all_are_damaged_training_begins_anew(examples, straight, tmp_path):
+    with pytest.raises(Killed):
+        train(examples, tmp_path, Listener(kill_after_epoch=3))
+    for path in tmp_path.iterdir():
+        path.write_bytes(path.read_bytes()[:100])
+    result, listener = train(examples, tmp_path)
+    assert (listener.notes, listener.looks) == ([], EPOCHS * BATCHES)
+    assert everything(result) == straight
+
+
+def test_a_checkpoint_of_another_network_is_passed_over(examples, straight, tmp_path):
+    checkpoint.save(tmp_path, [np.zeros(3)], {})
+    assert everything(train(examples, tmp_path)[0]) == straight
+
+
+@pytest.mark.parametrize("batch", range(1, 5))
+def test_what_is_not_finite_is_never_kept(examples, tmp_path, batch):
+    """With such a rate the first steps overflow; a stop comes before, at, or after that."""
+    with pytest.raises((Stopped, StageError)):
+        train(examples, tmp_path, Listener(stop_at_batch=batch), lr=1e38)
+    kept = checkpoint.load(tmp_path)
+    assert kept is None or all(np.isfinite(array).all() for array in kept[0])
+    with pytest.raises(StageError, match="diverged in epoch 1"):
+        train(examples, tmp_path, lr=1e38)
+
+
+ARRAYS = [np.arange(6, dtype=np.float32).reshape(2, 3), np.array(7), np.array([-1, 2**62])]
+
+
+def test_a_checkpoint_comes_back_with_its_bits(tmp_path):
+    assert checkpoint.load(tmp_path / "none") is None
+    facts = {"loss": [0.1, 1 / 3], "score": None}
+    checkpoint.save(tmp_path, ARRAYS, facts)
+    arrays, found = checkpoint.load(tmp_path)
+    assert found == facts
+    for array, expected in zip(arrays, ARRAYS, strict=True):
+        assert (array.dtype, array.shape, array.tobytes()) == (
+            expected.dtype,
+            expected.shape,
+            expected.tobytes(),
+        )
+
+
+def test_two_are_kept_and_leftovers_are_tidied(tmp_path):
+    for number in range(12):
+        (tmp_path / ".000001-of-a-dead-process").write_bytes(b"half")
+        checkpoint.save(tmp_path, ARRAYS, {"number": number})
+    assert len(list(tmp_path.iterdir())) == 2
+    newest = max(tmp_path.iterdir())
+    assert checkpoint.load(tmp_path)[1] == {"number": 11}
+    newest.unlink()
+    assert checkpoint.load(tmp_path)[1] == {"number": 10}
+
+
+def test_every_cut_and_every_flipped_byte_is_noticed(tmp_path):
+    checkpoint.save(tmp_path, [np.arange(4)], {})
+    (path,) = tmp_path.iterdir()
+    raw = path.read_bytes()
+    for position in range(len(raw)):
+        for damaged in (raw[:position], raw[:position] + bytes([raw[position] ^ 4]) + raw[position + 1 :]):
+            path.write_bytes(damaged)
+            assert checkpoint.load(tmp_path) is None
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(DiskError, match="file/checkpoints"):
+        checkpoint.save(tmp_path / "file" / "checkpoints", ARRAYS, {})
