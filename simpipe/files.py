@@ -1,13 +1,18 @@
 """Files that are whole or absent: atomic writes, hashes, and one canonical form of JSON."""
 
+import errno
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from simpipe.errors import DamagedError, NewerError
+from simpipe.errors import DamagedError, DiskError, NewerError
+
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO)
+"""What the operating system says where a disk is full, broken or not to be written."""
 
 
 def atomic_write(path: Path, content: bytes | str) -> None:
@@ -122,3 +127,21 @@ def readable_size(count: float) -> str:
         return f"{count:.0f} bytes"
     power = next((power for power in (1, 2, 3) if count < 1000 ** (power + 1)), 4)
     return f"{count / 1000**power:.1f} {'kMGT'[power - 1]}B"
+
+
+def disk_error(error: OSError, who: str, where: Path, needed: int = 0) -> DiskError:
+    """What the operating system refused, as an error for people, with the bytes that are free.
+
+    Args:
+        error: what was raised.
+        who: what was being done, or the stage that did it.
+        where: a path on the disk in question; it need not exist.
+        needed: about how many bytes `who` writes; 0 if that is not known.
+    """
+    room = f"{readable_size(needed)} needed, " if needed else ""
+    nearest = next(folder for folder in (where.absolute(), *where.absolute().parents) if folder.exists())
+    free = readable_size(shutil.disk_usage(nearest).free)
+    return DiskError(
+        f"{who}: {error.strerror}: {error.filename or where} ({room}{free} free)",
+        hint="what was there before is untouched; make room or mend the permissions, then run it again",
+    )

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from simpipe import __version__
-from simpipe.engine.execute import disk_error
 from simpipe.engine.plan import Request
 from simpipe.engine.rundir import RUN_SCHEMA, RunDir, damage
 from simpipe.errors import DamagedError, DiskError, UsageError
-from simpipe.files import atomic_write, pretty_json, sha256_file
+from simpipe.files import atomic_write, disk_error, pretty_json, sha256_file
 
 LATEST = ".latest"
 
@@ -139,6 +138,4 @@ def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        nearest = next((folder for folder in (path, *path.parents) if folder.is_dir()), Path("/"))
-        told = disk_error(error, f"{path} cannot be written", nearest)
-        raise DiskError(told.message, hint="choose another --runs-dir, or make room") from error
+        raise disk_error(error, f"{path} cannot be written", path) from error

@@ -1,7 +1,5 @@
 """Run the stages that need it, one after the other, and commit each."""
 
-import errno
-import shutil
 import time
 import traceback
 from collections.abc import Iterator, Sequence
@@ -17,11 +15,9 @@ from simpipe.engine.plan import Assessment, Request, assess, changed_inputs
 from simpipe.engine.provenance import provenance, version
 from simpipe.engine.rundir import RunDir, commit, discard, new_staging, seal, sealed_under, tidy
 from simpipe.engine.stage import Context, DeclaredConfig, Stage
-from simpipe.errors import DataError, DiskError, SimpipeError, StageError
-from simpipe.files import readable_size
+from simpipe.errors import DataError, SimpipeError, StageError
+from simpipe.files import DISK_ERRORS, disk_error
 from simpipe.progress import Progress
-
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO)
 
 
 class Listener(Progress, Protocol):
@@ -155,27 +151,6 @@ def _named(error: Exception, run: RunDir, stage: Stage) -> SimpipeError:
         return StageError(f"{stage.name} ran out of memory", hint=hint)
     told = str(error) or "no message"
     return StageError(f"{stage.name} failed: {type(error).__name__}: {told}", hint=hint)
-
-
-def disk_error(error: OSError, who: str, where: Path, needed: int = 0) -> DiskError:
-    """What the operating system refused, with the bytes that are free.
-
-    Args:
-        error: what was raised.
-        who: the stage, or what else was done.
-        where: a folder on the disk in question; named if the error names no file.
-        needed: about how many bytes `who` writes; 0 if that is not known.
-    """
-    file = error.filename or where
-    try:
-        free = shutil.disk_usage(where).free
-    except OSError:
-        return DiskError(f"{who}: {error.strerror}: {file}")
-    room = f"{readable_size(needed)} needed, " if needed else ""
-    return DiskError(
-        f"{who}: {error.strerror}: {file} ({room}{readable_size(free)} free)",
-        hint="what was there before is untouched; make room or mend the permissions, then run it again",
-    )
 
 
 def _bytes_in(folder: Path) -> int:

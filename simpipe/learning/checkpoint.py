@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from simpipe.errors import DiskError
-from simpipe.files import atomic_write
+from simpipe.files import atomic_write, disk_error
 
 KEPT = 2
 DIGITS = 6
@@ -48,7 +47,7 @@ def save(folder: Path, arrays: Sequence[Array], facts: dict[str, Any]) -> None:
         for path in (*older[KEPT - 1 :], *folder.glob(".*")):
             path.unlink(missing_ok=True)
     except OSError as error:
-        raise DiskError(f"the checkpoints in {folder} cannot be written: {error.strerror}") from error
+        raise disk_error(error, "the checkpoints of the training", folder) from error
 
 
 def load(folder: Path) -> Content | None:

@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from simpipe.errors import DiskError
-from simpipe.files import atomic_write, digest, sha256_file
+from simpipe.files import atomic_write, digest, disk_error, sha256_file
 from simpipe.learning.backbones import Backbone
 from simpipe.progress import Progress, Silent, quiet_stderr
 
@@ -106,7 +105,7 @@ class FeatureCache:
             self.folder.mkdir(parents=True, exist_ok=True)
             atomic_write(path, raw)
         except OSError as error:
-            raise DiskError(f"the feature cache {self.folder} cannot be written: {error.strerror}") from error
+            raise disk_error(error, "the feature cache", self.folder) from error
         stored = self._open(path)
         self._include(shard if stored is None else stored)
 

@@ -1,5 +1,6 @@
 """What train and index share: the pooled features of some images, from the cache or from their pixels."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from simpipe.engine.stage import Context
 from simpipe.learning.encoder import feature_recipe
 from simpipe.learning.features import Extractor, FeatureCache, fill_cache
 
+ID_BYTES = 64
 MANIFEST = "ingest/manifest.parquet"
 
 
@@ -22,8 +24,9 @@ def cached_features(
     make_extractor: Callable[[], Extractor],
     samples: Samples,
     rows: npt.NDArray[np.int64],
+    dim: int,
 ) -> FeatureCache:
-    """The feature cache of a backbone, filled with the images of `rows`.
+    """The feature cache of a backbone, filled with the vectors, `dim` long, of the images of `rows`.
 
     Originals are opened for the images that it lacks, and the backbone is built only if there are any.
 
@@ -44,6 +47,7 @@ def cached_features(
             ctx.config.ingest.max_pixels,
         )
 
+    ctx.require_space(len(cache.missing(samples.sha256[rows].tolist())) * (4 * dim + ID_BYTES))
     fill_cache(cache, make_extractor, samples.sha256[rows].tolist(), pixels, ctx.progress)
     return cache
 
@@ -52,6 +56,21 @@ def feature_file(
     path: Path, cache: FeatureCache, samples: Samples, rows: npt.NDArray[np.int64], dim: int
 ) -> npt.NDArray[np.float32]:
     """The features of `rows`, gathered into a memory-mapped file of shape (len(rows), dim)."""
-    matrix = np.lib.format.open_memmap(path, "w+", np.float32, (len(rows), dim))
+    matrix = new_matrix(path, len(rows), dim)
     cache.read(samples.sha256[rows].tolist(), matrix)
+    return matrix
+
+
+def new_matrix(path: Path, rows: int, columns: int) -> npt.NDArray[np.float32]:
+    """A new memory-mapped .npy file of shape (rows, columns).
+
+    Its room on the disk is taken at once: a process that writes into a mapping of a full disk is killed.
+
+    Raises:
+        OSError: there is no room.
+    """
+    matrix = np.lib.format.open_memmap(path, "w+", np.float32, (rows, columns))
+    if matrix.nbytes and hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as stream:
+            os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
     return matrix

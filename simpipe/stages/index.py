@@ -35,23 +35,27 @@ def index(ctx: Context) -> None:
     from simpipe.learning import load_framework
     from simpipe.learning.encoder import Encoder
     from simpipe.learning.head import normalise
-    from simpipe.stages.features import cached_features
+    from simpipe.stages.features import cached_features, new_matrix
 
     load_framework()
     config: Config = ctx.config
     samples = read_samples(ctx.path("ingest/samples.parquet"))
     encoder = Encoder.open(ctx.path("train/encoder.json").parent)
     count = len(samples.sample_id)
-    cache = cached_features(ctx, encoder.record["backbone"], encoder.extractor, samples, np.arange(count))
+    cache = cached_features(
+        ctx, encoder.record["backbone"], encoder.extractor, samples, np.arange(count), encoder.feature_dim
+    )
 
-    create = np.lib.format.open_memmap
-    pretrained = create(ctx.out / "pretrained.npy", "w+", np.float32, (count, encoder.feature_dim))
-    embeddings = create(ctx.out / "embeddings.npy", "w+", np.float32, (count, encoder.dim))
+    settings = config.index
+    # the two matrices, and the graph: its vectors again, and its links
+    vectors = 4 * (encoder.feature_dim + 2 * encoder.dim)
+    ctx.require_space(count * (vectors + 10 * settings.m))
+    pretrained = new_matrix(ctx.out / "pretrained.npy", count, encoder.feature_dim)
+    embeddings = new_matrix(ctx.out / "embeddings.npy", count, encoder.dim)
     cache.read(samples.sha256.tolist(), pretrained)
     encoder.embed(pretrained, embeddings)
     normalise(pretrained, pretrained)
 
-    settings = config.index
     parameters = {name: getattr(settings, name) for name in ("m", "ef_construction", "ef_search")}
     started = time.monotonic()
     built = search.build(settings.backend, embeddings, parameters)

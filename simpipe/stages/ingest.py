@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from simpipe.data.scan import Fingerprint
 
 
+ROW_BYTES, BYTES_PER_PIXEL = 400, 0.3
+"""What an image takes in the tables, and a pixel of its thumbnail: measured on photos, rounded up."""
+
+
 def fingerprint_of(source: Path, cache: Path, progress: Progress, remember: bool = True) -> "Fingerprint":
     """The candidate images and their hashes, from the stat cache where nothing was touched."""
     from simpipe.data.scan import fingerprint
@@ -42,6 +46,7 @@ def ingest(ctx: Context) -> None:
     config: Config = ctx.config
     settings = config.ingest
     found = fingerprint_of(ctx.source, ctx.cache, ctx.progress)
+    ctx.require_space(round(len(found.files) * (ROW_BYTES + settings.thumbnail_size**2 * BYTES_PER_PIXEL)))
     examined = examine(
         ctx.source,
         found.files,

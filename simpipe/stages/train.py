@@ -44,7 +44,12 @@ def train(ctx: Context) -> None:
     feature_dim = int(backbone.model.output_shape[-1])
     # all images at once, so that index, which needs the others too, does not build the backbone again
     cache = cached_features(
-        ctx, record, lambda: extractor(backbone, settings.pooling), samples, np.arange(len(samples))
+        ctx,
+        record,
+        lambda: extractor(backbone, settings.pooling),
+        samples,
+        np.arange(len(samples)),
+        feature_dim,
     )
     fit, val = _examples(ctx, cache, samples, feature_dim)
     val = sample(val, config.seed)
@@ -90,6 +95,7 @@ def _examples(
     from simpipe.stages.features import feature_file
 
     rows = {split: samples.rows(split) for split in ("train", "val")}
+    ctx.require_space(4 * dim * sum(map(len, rows.values())))
     with tempfile.TemporaryDirectory(dir=ctx.out) as scratch:
         fit, val = (
             Examples(

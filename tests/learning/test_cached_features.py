@@ -58,6 +58,7 @@ def room(tmp_path):
         path=lambda artifact: tmp_path / "manifest.parquet" if artifact == MANIFEST else None,
         config=SimpleNamespace(ingest=SimpleNamespace(max_pixels=10**6)),
         progress=Silent(),
+        require_space=lambda needed: None,
     )
     return ctx, samples
 
@@ -73,7 +74,7 @@ class Backbone:
 
 def reds(ctx, samples, backbone, rows=None):
     rows = np.arange(COUNT) if rows is None else rows
-    cache = cached_features(ctx, RECORD, lambda: backbone, samples, rows)
+    cache = cached_features(ctx, RECORD, lambda: backbone, samples, rows, 3)
     out = np.empty((len(rows), 3), np.float32)
     cache.read(samples.sha256[rows].tolist(), out)
     return out[:, 0].tolist()
