@@ -1,11 +1,12 @@
 # run: the main job on sample_data/ · test: everything that must hold · bench: measurements
+# faults: every file operation of the toy pipeline fails in every way, the real one is killed 200 times
 # Needs Python 3.11 with pip, and nothing else.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test bench clean
+.PHONY: run test faults bench clean
 
 run: $(VENV)/installed
 	$(BIN)/simpipe run sample_data/ --config pipelines/baseline.yaml
@@ -17,8 +18,12 @@ test: $(VENV)/installed-dev
 	$(BIN)/lint-imports
 	$(BIN)/pytest
 
+faults: $(VENV)/installed-dev
+	SIMPIPE_FAULTS=all $(BIN)/pytest tests/engine
+
 bench: $(VENV)/installed-dev
 	$(BIN)/python -m tests.benchmarks
+	$(BIN)/python -m tests.benchmarks.scale
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

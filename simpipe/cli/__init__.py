@@ -1,34 +1,27 @@
 """The doors: Typer commands of a few lines each. The one place where an error becomes an exit code."""
 
+import codecs
 import io
-import json
 import os
-import re
 import sys
-import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from simpipe.errors import SimpipeError, StageError, UsageError
+from simpipe.errors import DiskError, SimpipeError, StageError, UsageError
 
-ERROR_SCHEMA = "simpipe.error/1"
+_PLAIN = {"…": "...", "→": "->", "≤": "<=", "≥": ">=", "·": "-", "–": "-", "−": "-", "×": "x", "±": "+-"}
 
 
 def main() -> None:
     """The command `simpipe`."""
     from simpipe.cli.stopping import listen_for_signals
 
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # file names need not be UTF-8
+    _mend_streams()
     listen_for_signals()
-    try:
-        code = _run()
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # the reader, such as `head`, has enough; Python must not complain again at its end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
+    code = _run()
+    for stream in (sys.stdout, sys.stderr):
+        _empty(stream)
     sys.exit(code)
 
 
@@ -39,44 +32,81 @@ def _run() -> int:
     from simpipe.cli.app import app
 
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name="simpipe", standalone_mode=False)
+        _flush_results()
         return code if isinstance(code, int) else 0
     except BrokenPipeError:
-        raise
+        return 0  # the reader of stdout, such as `head`, has enough
     except typer.TyperException as error:
         return _tell_usage(error)
     except SimpipeError as error:
         return _tell(error)
     except OSError as error:
-        from simpipe.engine.execute import disk_error
+        from simpipe.files import disk_error
 
-        return _tell(disk_error(error, "simpipe", Path.cwd()))
+        return _tell(disk_error(error, "simpipe", Path("/")), error)
     except Exception as error:
         hint = "this is a fault of simpipe: see it with -vv, and report it with `simpipe doctor --json`"
-        return _tell(StageError(f"{type(error).__name__}: {error}", hint=hint))
+        return _tell(StageError(f"{type(error).__name__}: {error}", hint=hint), error)
+
+
+def _flush_results() -> None:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise DiskError(f"the results cannot be written to stdout: {error.strerror}") from error
 
 
 def _tell_usage(error: Any) -> int:
-    """What Typer found wrong with the command line: it shows the usage line itself."""
-    if "--json" in sys.argv:
-        return _tell(UsageError(error.format_message(), hint="see simpipe --help"))
-    error.show()
+    """What Typer found wrong with the command line; it knows how to show the usage line."""
+    from simpipe.cli.failures import wants_json
+
+    if wants_json():
+        hint = f"{error.ctx.command_path} --help" if getattr(error, "ctx", None) else "simpipe --help"
+        return _tell(UsageError(error.format_message(), hint=hint))
+    with suppress(OSError):
+        error.show()
     return int(error.exit_code)
 
 
-def _tell(error: SimpipeError) -> int:
-    if re.search(r" (-vv|-v .*-v|--verbose .*--verbose)\b", " ".join(sys.argv)):
-        traceback.print_exc()
-    if "--json" in sys.argv:
-        document = {
-            "code": error.code,
-            "message": error.message,
-            "hint": error.hint,
-            "location": error.location,
-        }
-        print(json.dumps({"schema": ERROR_SCHEMA, "error": document}), file=sys.stderr)
-    else:
-        print(f"error: {error.message}", file=sys.stderr)
-        if error.hint:
-            print(f"  → {error.hint}", file=sys.stderr)
-    return error.exit_code
+def _tell(failure: SimpipeError, cause: BaseException | None = None) -> int:
+    from simpipe.cli.failures import failure_text
+
+    failure.__cause__ = cause or failure.__cause__
+    with suppress(OSError):
+        sys.stdout.flush()
+    with suppress(OSError):
+        print(failure_text(failure), file=sys.stderr, flush=True)
+    return failure.exit_code
+
+
+def _mend_streams() -> None:
+    """See to it that printing cannot fail for want of a stream or of a character."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:  # closed by the caller; the next file that is opened must not take its place
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    sys.stdout = sys.stdout or open(1, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w")  # noqa: SIM115
+    codecs.register_error("plain", _spell_plainly)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="plain")
+
+
+def _spell_plainly(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Stand-ins for characters that a terminal lacks, and for what is no text in file names."""
+    if isinstance(error, UnicodeEncodeError) and (plain := _PLAIN.get(error.object[error.start])):
+        return plain, error.start + 1
+    return codecs.backslashreplace_errors(error)
+
+
+def _empty(stream: Any) -> None:
+    """Write out what is left; where nobody takes it any more, drop it, lest Python complain at its end."""
+    try:
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -11,10 +11,20 @@ from simpipe.cli.doctor import doctor
 from simpipe.cli.options import EXIT_CODES
 from simpipe.cli.pipeline import add_stage_commands, run
 from simpipe.cli.reading import query, status
+from simpipe.cli.upkeep import gc, verify
+
+HELP = """From a folder of labelled images to a metric-learning baseline and an honest report.
+
+\b
+Start here:
+  simpipe run photos/      one sub-folder of images for each label
+  simpipe status           which stages are fresh, and why the others are not
+  simpipe query new.jpg    similar images, and the label
+"""
 
 app = typer.Typer(
     name="simpipe",
-    help="From a folder of labelled images to a metric-learning baseline and an honest report.",
+    help=HELP,
     epilog=EXIT_CODES,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -41,6 +51,8 @@ def root(
 app.command(rich_help_panel="The whole pipeline")(run)
 app.command(rich_help_panel="A finished run")(status)
 app.command(rich_help_panel="A finished run")(query)
+app.command(rich_help_panel="A finished run")(verify)
+app.command(rich_help_panel="This machine")(gc)
 app.command(rich_help_panel="Configuration")(init)
 app.add_typer(config_app, name="config", rich_help_panel="Configuration")
 app.command(rich_help_panel="This machine")(doctor)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from simpipe.cli.completion import preset_names, sources
-from simpipe.cli.options import AsJson, Overrides, RunName, RunsDir
+from simpipe.cli.options import AsJson, Overrides, RunName, RunsDir, Verbose
 from simpipe.errors import DiskError, UsageError
 
 if TYPE_CHECKING:
@@ -19,16 +19,20 @@ config_app = typer.Typer(
 
 
 def init(
-    path: Annotated[Path, typer.Argument(help="File to write.")] = Path("simpipe.yaml"),
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="File to write.")] = Path("simpipe.yaml"),
     preset: Annotated[
         str, typer.Option(help="Preset to start from.", autocompletion=preset_names)
     ] = "baseline",
     stdout: Annotated[bool, typer.Option("--stdout", help="Print it instead.")] = False,
     as_json: AsJson = False,
+    verbose: Verbose = 0,
 ) -> None:
-    """Write a commented configuration to start from: every key, what it means, and who reads it.
+    """Write a commented configuration to start from, with every key.
 
-    Example: simpipe init mine.yaml --preset quick
+    \b
+    Examples:
+      simpipe init
+      simpipe init mine.yaml --preset quick
     """
     from simpipe.cli.results import print_json
     from simpipe.config import commented_yaml, load
@@ -52,10 +56,14 @@ def show(
     runs_dir: RunsDir = Path("runs"),
     overrides: Overrides = None,
     as_json: AsJson = False,
+    verbose: Verbose = 0,
 ) -> None:
-    """Print every value that would be in force: of a run, of a file, or of the preset baseline.
+    """Print every value in force: of a run, of a file, or of a preset.
 
-    Example: simpipe config show --config mine.yaml --set train.epochs=60
+    \b
+    Examples:
+      simpipe config show --run baseline
+      simpipe config show --config mine.yaml --set train.epochs=60
     """
     from simpipe.cli.results import print_json
     from simpipe.config import dump_yaml, flatten, override
@@ -79,14 +87,14 @@ def _group() -> None:
 
 def _in_force(run_name: str | None, config: str | None, runs_dir: Path) -> "tuple[Config, str]":
     """The configuration that is meant, and whose it is."""
-    from simpipe.cli.rundirs import LATEST, find_run
-    from simpipe.config import load, read_resolved
+    from simpipe.cli.rundirs import LATEST, config_of, find_run
+    from simpipe.config import load
 
     if config:
         return load(config), config
     if run_name or (runs_dir / LATEST).is_file():
         run = find_run(run_name, runs_dir)
-        return read_resolved(run.config), str(run.path)
+        return config_of(run), str(run.path)
     return load("baseline"), "the preset baseline"
 
 

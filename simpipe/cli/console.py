@@ -3,12 +3,12 @@
 import os
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from simpipe.cli.stopping import resume_command, wished
+from simpipe.cli.stopping import stopped, wished
 from simpipe.engine.journal import record
-from simpipe.errors import Stopped
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -25,10 +25,12 @@ MIN_COLUMNS = 60
 
 
 class Console:
-    """Hears of a run and tells it: a bar on a terminal, plain lines elsewhere, and all of it in the journal.
+    """Hears of a run and tells it: a bar on a terminal, plain lines elsewhere.
+
+    Nobody needs to listen: a terminal that went away is no reason to stop.
 
     Args:
-        quiet: tell nothing but what a stage notes.
+        quiet: tell nothing; notes are kept in `notes` and, once there is a run, in its journal.
         verbose: tell all reasons, not only the first.
     """
 
@@ -40,6 +42,7 @@ class Console:
         self._total: int | None = None
         self._spoken = time.monotonic()
         self.journal: Path | None = None
+        self.notes: list[str] = []
 
     @property
     def stopping(self) -> bool:
@@ -52,7 +55,7 @@ class Console:
             reasons.insert(0, STATES[assessment.state])
         if not self._verbose and len(reasons) > 1:
             reasons = [reasons[0], f"and {len(reasons) - 1} more"]
-        self._line(f"{assessment.stage.name:10} …        {', '.join(reasons)}")
+        self._line(f"{assessment.stage.name:10} running  {', '.join(reasons)}")
 
     def stage_ends(self, outcome: "Outcome") -> None:
         self.close()
@@ -80,27 +83,31 @@ class Console:
         self._stop_if_wished()
 
     def note(self, text: str) -> None:
+        self.notes.append(text)
         if self.journal:
             record(self.journal, "note", text=text)
-        if self._bars is not None:
-            self._bars.console.print(f"  note: {text}", markup=False, highlight=False, soft_wrap=True)
-        else:
-            print(f"  note: {text}", file=sys.stderr, flush=True)
+        self._line(f"  note: {text}")
 
     def close(self) -> None:
         """Take down what is still drawn."""
-        if self._bars is not None:
-            self._bars.stop()
+        with suppress(OSError):
+            if self._bars is not None:
+                self._bars.stop()
         self._bars, self._task = None, None
 
     def _line(self, text: str) -> None:
-        if not self._quiet:
-            print(text, file=sys.stderr, flush=True)
+        if self._quiet:
+            return
+        with suppress(OSError):
+            if self._bars is not None:
+                self._bars.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            else:
+                print(text, file=sys.stderr, flush=True)
 
     def _stop_if_wished(self) -> None:
         if number := wished():
             self.close()
-            raise Stopped("stopped; what was done is kept", signal=number, hint=resume_command())
+            raise stopped(number)
 
 
 STATES = {
@@ -127,6 +134,6 @@ def _bars() -> "Bars":
         TextColumn("{task.fields[unit]}", markup=False),
         TimeRemainingColumn(),
         TextColumn("{task.fields[detail]}", markup=False),
-        console=RichConsole(stderr=True),
+        console=RichConsole(stderr=True, no_color=True),
         transient=True,
     )

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from simpipe.cli.options import AsJson, RunsDir
+from simpipe.cli.options import AsJson, RunsDir, Verbose
 
 
 def doctor(
@@ -14,10 +14,16 @@ def doctor(
     ] = False,
     runs_dir: RunsDir = Path("runs"),
     as_json: AsJson = False,
+    verbose: Verbose = 0,
 ) -> None:
-    """Examine this machine: libraries, processor, memory, disk, locks, images, weights, a small training.
+    """Examine this machine: libraries, disk, locks, a small training.
 
-    Exits with 1 if something fails. Example: simpipe doctor --json > doctor.json
+    Exits with 1 if something fails.
+
+    \b
+    Examples:
+      simpipe doctor --quick
+      simpipe doctor --json > doctor.json
     """
     from simpipe.cli.checkup import checks, examine
     from simpipe.cli.results import print_json

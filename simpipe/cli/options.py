@@ -6,14 +6,19 @@ from typing import Annotated
 import typer
 
 from simpipe.cli import completion
+from simpipe.cli.failures import hear_verbosity
 
 RunsDir = Annotated[
-    Path, typer.Option("--runs-dir", envvar="SIMPIPE_RUNS_DIR", help="Folder that holds the runs.")
+    Path,
+    typer.Option(
+        "--runs-dir", metavar="FOLDER", envvar="SIMPIPE_RUNS_DIR", help="Folder that holds the runs."
+    ),
 ]
 RunName = Annotated[
     str | None,
     typer.Option(
         "--run",
+        metavar="RUN",
         help="Name or path of a run; the last one if not given.",
         autocompletion=completion.run_names,
     ),
@@ -36,10 +41,17 @@ Wait = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, errors as JSON too.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only errors, and the path of the report.")]
 Verbose = Annotated[
-    int, typer.Option("--verbose", "-v", count=True, help="All reasons; -vv: how errors came about, too.")
+    int,
+    typer.Option(
+        *("--verbose", "-v"),
+        count=True,
+        show_default=False,
+        callback=hear_verbosity,
+        help="Tell all reasons; -vv: how an error came about, too.",
+    ),
 ]
 EXIT_CODES = (
-    "Exit codes: 0 ok · 1 a stage failed · 2 usage or configuration · 3 a check said no · "
-    "4 an upstream stage is missing or stale · 5 bad data or a damaged artifact · 6 the run is locked · "
-    "7 disk or permission · 129/130/143 stopped"
+    "Exit codes: 0 ok, 1 a stage failed, 2 usage or configuration, 3 a check said no, "
+    "4 an upstream stage is missing or stale, 5 bad data or a damaged artifact, 6 the run is locked, "
+    "7 disk or permission, 129/130/143 stopped by a signal."
 )

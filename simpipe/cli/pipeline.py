@@ -31,7 +31,9 @@ def _stage_option(name: str, help_text: str) -> Any:
 
 
 def run(
-    data: Annotated[Path, typer.Argument(help="Folder with one sub-folder of images for each label.")],
+    data: Annotated[
+        Path, typer.Argument(metavar="DATA", help="Folder with one sub-folder of images for each label.")
+    ],
     config: Annotated[
         str,
         typer.Option(
@@ -61,7 +63,13 @@ def run(
 ) -> None:
     """Bring a run up to date, from the images to report.html. Stages that are fresh are skipped.
 
-    Example: simpipe run photos/ --config baseline --set train.epochs=60
+    The same command again goes on with the same run, also after it was stopped or killed.
+
+    \b
+    Examples:
+      simpipe run photos/
+      simpipe run photos/ --config quick --name first-look
+      simpipe run photos/ --config mine.yaml --set train.epochs=60 --dry-run
     """
     from simpipe.cli.rundirs import request_of
     from simpipe.config import config_stem, load
@@ -73,10 +81,15 @@ def run(
     wanted = load(config, overrides or [])
     target = RunDir(Path(runs_dir) / _valid_name(name or config_stem(config)))
     if not data.is_dir():
-        raise UsageError(f"no such folder: {data}")
+        raise UsageError(f"no such folder: {data}", hint="give the folder that has one sub-folder per label")
     console = _console(as_json, quiet, verbose)
     request = request_of(data.resolve(), wanted, selected)
-    request = replace(request, forced=frozenset(selected if force else force_stage or []), progress=console)
+    request = replace(
+        request,
+        forced=frozenset(selected if force else force_stage or []),
+        progress=console,
+        command=target.command(data, config, overrides or []),
+    )
 
     def check(target: RunDir, stages: tuple[Stage, ...], request: "Request") -> None:
         require_same_data(target, stages, request)
@@ -85,13 +98,19 @@ def run(
     if dry_run:
         _plan_only(target, request, check, as_json)
     else:
-        _show(target, _work(target, request, check, wait, console), as_json, quiet)
+        _show(target, _work(target, request, check, wait, console), console.notes, as_json, quiet)
 
 
 def add_stage_commands(app: typer.Typer) -> None:
     """One command for each stage of the pipeline."""
     for stage in PIPELINE:
-        app.command(stage.name, help=stage.summary, rich_help_panel="One stage alone")(_stage_command(stage))
+        app.command(
+            stage.name,
+            short_help=stage.summary,
+            help=f"{stage.summary}\n\nWorks on the last run, or on the one that --run names, once the stages "
+            f"before it are fresh.\n\n\b\nExamples:\n  simpipe {stage.name}\n"
+            f"  simpipe {stage.name} --run baseline --dry-run",
+        )(_stage_command(stage))
 
 
 def _stage_command(stage: Stage) -> Callable[..., None]:
@@ -106,21 +125,23 @@ def _stage_command(stage: Stage) -> Callable[..., None]:
         quiet: Quiet = False,
         verbose: Verbose = 0,
     ) -> None:
-        from simpipe.cli.rundirs import find_run, request_of
-        from simpipe.config import override, read_resolved
+        from simpipe.cli.rundirs import config_of, find_run, request_of
+        from simpipe.config import override
         from simpipe.engine.plan import require_upstream
 
         target = find_run(run_name, runs_dir)
-        config = read_resolved(target.config)
+        config = config_of(target)
         if overrides:
             config = override(config, overrides)
         console = _console(as_json, quiet, verbose)
-        request = request_of(Path(target.describe()["source"]), config, [stage.name])
+        source = Path(target.describe()["source"])
+        request = request_of(source, config, [stage.name])
         request = replace(
             request,
             forced=frozenset([stage.name] if force else []),
             source_may_be_gone=True,
             progress=console,
+            command=target.command(source, None, overrides or []),
         )
         if dry_run:
             _plan_only(target, request, require_upstream, as_json)
@@ -128,7 +149,7 @@ def _stage_command(stage: Stage) -> Callable[..., None]:
         outcomes = _work(target, request, require_upstream, wait, console)
         if overrides:
             console.note(f"{', '.join(overrides)}: kept in {target.config}")
-        _show(target, outcomes, as_json, quiet)
+        _show(target, outcomes, console.notes, as_json, quiet)
 
     return command
 
@@ -193,7 +214,7 @@ def _taken(target: RunDir, console: Console, wait: float) -> Iterator[None]:
             publish_report(target)
 
 
-def _show(target: RunDir, outcomes: "list[Outcome]", as_json: bool, quiet: bool) -> None:
+def _show(target: RunDir, outcomes: "list[Outcome]", notes: list[str], as_json: bool, quiet: bool) -> None:
     if as_json:
         report = target.path / "report.html"
         print_json(
@@ -201,6 +222,7 @@ def _show(target: RunDir, outcomes: "list[Outcome]", as_json: bool, quiet: bool)
                 "schema": "simpipe.run_result/1",
                 "run": str(target.path),
                 "stages": [outcome.to_json() for outcome in outcomes],
+                "notes": notes,
                 "report": str(report) if report.is_file() else None,
             }
         )

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from simpipe.cli.options import AsJson, RunName, RunsDir
+from simpipe.cli.options import AsJson, RunName, RunsDir, Verbose
 from simpipe.errors import CheckError
 
 
@@ -14,8 +14,15 @@ def status(
     runs_dir: RunsDir = Path("runs"),
     check: Annotated[bool, typer.Option("--check", help="Exit with 3 unless every stage is fresh.")] = False,
     as_json: AsJson = False,
+    verbose: Verbose = 0,
 ) -> None:
-    """Say which stages of a run are fresh, and why the others are not. Takes no lock, writes nothing."""
+    """Say which stages are fresh, and why the others are not. Takes no lock, writes nothing.
+
+    \b
+    Examples:
+      simpipe status
+      simpipe status --run baseline --check
+    """
     from simpipe.cli.results import print_plan
     from simpipe.cli.rundirs import FILE_KEYS, config_values, find_run
     from simpipe.engine.lock import holder
@@ -41,16 +48,23 @@ def status(
 
 
 def query(
-    images: Annotated[list[Path], typer.Argument(help="Image files.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Image files.")],
     run_name: RunName = None,
     runs_dir: RunsDir = Path("runs"),
-    k: Annotated[int, typer.Option("-k", min=1, help="How many similar images.")] = 5,
+    k: Annotated[int, typer.Option("-k", metavar="N", min=1, help="How many similar images.")] = 5,
     threshold: Annotated[
-        str, typer.Option(help="Name of a threshold: optimal, precision_0.95, …")
+        str, typer.Option(metavar="NAME", help="Name of a threshold: optimal, precision_0.95, ...")
     ] = "optimal",
     as_json: AsJson = False,
+    verbose: Verbose = 0,
 ) -> None:
-    """Find the most similar images of a finished run, and the calibrated label."""
+    """Find similar images in a run, and the calibrated label.
+
+    \b
+    Examples:
+      simpipe query new.jpg
+      simpipe query new/*.jpg -k 10 --threshold precision_0.95 --json
+    """
     from simpipe.cli.results import print_json, print_matches
     from simpipe.cli.rundirs import find_run
     from simpipe.runs import open_run

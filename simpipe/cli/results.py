@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 
 def print_json(document: dict[str, Any]) -> None:
-    print(json.dumps(document, indent=1, ensure_ascii=False))
+    """Print the one document that `--json` promises, in characters that every terminal has."""
+    print(json.dumps(document, indent=1))
 
 
 def print_plan(

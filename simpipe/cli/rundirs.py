@@ -6,13 +6,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from simpipe import __version__
 from simpipe.engine.plan import Request
 from simpipe.engine.rundir import RUN_SCHEMA, RunDir, damage
 from simpipe.errors import DamagedError, DiskError, UsageError
 from simpipe.files import atomic_write, disk_error, pretty_json, sha256_file
+
+if TYPE_CHECKING:
+    from simpipe.config import Config
 
 LATEST = ".latest"
 
@@ -35,7 +38,7 @@ def find_run(name: str | None, runs_dir: Path) -> RunDir:
     if (runs_dir / name / "config.yaml").is_file():
         raise DamagedError(
             f"{runs_dir / name / 'run.json'} is missing",
-            hint=f"write it anew: simpipe run DATA --name {name}",
+            hint=f"write it anew: {RunDir(runs_dir / name).command(Path('DATA'))}",
         )
     present = run_names(runs_dir)
     import difflib
@@ -107,18 +110,30 @@ def _update(path: Path, text: str) -> None:
         atomic_write(path, text)
 
 
+def config_of(run: RunDir) -> "Config":
+    """The run's resolved configuration. Raises what `read_resolved` raises."""
+    from simpipe.config import read_resolved
+
+    return read_resolved(run.config, run.describe()["config"]["sha256"])
+
+
 def config_values(run: RunDir) -> dict[str, Any]:
     """The run's configuration, flat.
 
-    run.json remembers it beside the hash of config.yaml, so that only an edited file has to be checked
-    again, which loads the whole configuration room.
+    run.json remembers it beside the hash of config.yaml: so only an edited file, or that of another
+    version, has to be checked again, which loads the whole configuration room.
     """
-    remembered: dict[str, Any] = run.describe().get("config", {})
-    if run.config.is_file() and sha256_file(run.config) == remembered.get("sha256"):
+    document = run.describe()
+    remembered = document["config"]
+    if (
+        document.get("simpipe") == __version__
+        and run.config.is_file()
+        and sha256_file(run.config) == remembered["sha256"]
+    ):
         return dict(remembered["values"])
-    from simpipe.config import flatten, read_resolved
+    from simpipe.config import flatten
 
-    return dict(flatten(read_resolved(run.config)))
+    return dict(flatten(config_of(run)))
 
 
 def publish_report(run: RunDir) -> None:

@@ -12,6 +12,7 @@ from simpipe.config.models import Config, is_weights_path
 from simpipe.config.problems import Problem, config_error
 from simpipe.config.reader import Document, Tree
 from simpipe.errors import DamagedError, UsageError
+from simpipe.files import sha256_file
 
 JSON = None | bool | int | float | str | list["JSON"]
 
@@ -31,8 +32,11 @@ def load(source: str | Path, overrides: Sequence[str] = ()) -> Config:
     return _load(_find(source), overrides)
 
 
-def read_resolved(path: Path) -> Config:
+def read_resolved(path: Path, written: str | None = None) -> Config:
     """The configuration that `dump_yaml` wrote to `path`, perhaps edited since.
+
+    `written` is the SHA-256 of what was written: a file that still has it is whole, and what it lacks are
+    keys that are younger than it.
 
     Raises:
         DamagedError: it is cut short: a key or the end of the last line is missing.
@@ -40,7 +44,8 @@ def read_resolved(path: Path) -> Config:
     """
     document = reader.read(path)
     missing = [key for key in LEAVES if key not in document.lines]
-    if not document.problems and (missing or document.text[-1:] != [""]):
+    cut_short = missing or document.text[-1:] != [""]
+    if not document.problems and cut_short and sha256_file(path) != written:
         lacks = f"it has no {missing[0]}" if missing else "its last line has no end"
         raise DamagedError(
             f"{path} is not whole: {lacks}", hint="write it anew: simpipe run DATA --config CONFIG"

@@ -5,7 +5,10 @@ import os
 import signal
 import threading
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -28,7 +31,8 @@ def run_in_child(context: Context) -> None:
     receiver, sender = spawn.Pipe(duplex=False)
     quiet = replace(context, progress=Silent())
     process = spawn.Process(target=_work, args=(quiet, sender), daemon=True)
-    process.start()
+    with _deaf_to_signals():
+        process.start()
     sender.close()
     try:
         error = _listen(receiver, context)
@@ -36,12 +40,23 @@ def run_in_child(context: Context) -> None:
         process.join()
         error = StageError(f"the process of {context.stage.name} died ({_cause(process.exitcode)})")
     except BaseException:
-        process.terminate()
+        process.kill()
         raise
     finally:
         process.join()
     if error is not None:
         raise error
+
+
+@contextmanager
+def _deaf_to_signals() -> Iterator[None]:
+    """For whoever is started meanwhile: the parent hears these signals too, and ends its child."""
+    resource_tracker.ensure_running()  # its own start would undo the mask
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _listen(receiver: Connection, context: Context) -> Exception | None:
@@ -63,14 +78,15 @@ def _cause(exitcode: int | None) -> str:
 
 
 def _work(context: Context, sender: Connection) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it too, and ends this process
     threading.Thread(target=_die_with_parent, daemon=True).start()
     try:
         context.stage.run(replace(context, progress=_Sender(sender)))
     except (SimpipeError, OSError, MemoryError) as error:
         sender.send(("end", error))
     except Exception as error:
-        sender.send(("end", RuntimeError(f"{type(error).__name__}: {error}\n{traceback.format_exc()}")))
+        told = RuntimeError(f"{type(error).__name__}: {error}")
+        told.add_note(traceback.format_exc())  # for the journal
+        sender.send(("end", told))
     else:
         sender.send(("end", None))
 

@@ -21,6 +21,9 @@ OFF = "SIMPIPE_LOCK"
 
 POLL_SECONDS = 0.1
 
+WAIT_SECONDS = 3600
+"""What is proposed to somebody who found the run locked."""
+
 
 @dataclass(frozen=True)
 class Holder:
@@ -72,7 +75,7 @@ def _take(descriptor: int, folder: Path, until: float, waiting: Callable[[str], 
         who = str(holder(folder) or "another process")
         if time.monotonic() >= until:
             raise LockedError(
-                f"{folder} is in use by {who}", hint="wait for it with --wait SECONDS, or use another --name"
+                f"{folder} is in use by {who}", hint=f"wait for it: {_command_line()} --wait {WAIT_SECONDS}"
             )
         if waiting:
             waiting(who)
@@ -100,11 +103,15 @@ def _sign(descriptor: int) -> None:
         os.getpid(),
         socket.gethostname(),
         datetime.now().astimezone().isoformat(timespec="seconds"),
-        shlex.join(["simpipe", *sys.argv[1:]]),
+        _command_line(),
     )
     with suppress(OSError):
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps(asdict(me)).encode(), 0)
+
+
+def _command_line() -> str:
+    return shlex.join(["simpipe", *sys.argv[1:]])
 
 
 def holder(folder: Path) -> Holder | None:

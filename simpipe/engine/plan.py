@@ -8,7 +8,7 @@ from typing import Any
 
 from simpipe.engine.keys import Reason, differences, key_document
 from simpipe.engine.provenance import drift
-from simpipe.engine.rundir import RunDir, damage, read_receipt, sealed_under
+from simpipe.engine.rundir import RECEIPT, RunDir, damage, read_receipt, sealed_under
 from simpipe.engine.stage import Content, Stage
 from simpipe.errors import DamagedError, NewerError, UpstreamError, UsageError
 from simpipe.files import digest, sha256_file
@@ -28,6 +28,7 @@ class Request:
         source_may_be_gone: take the source for unchanged where it cannot be found.
         remember: whether memos of hashed contents may be written.
         progress: who hears of long looks at the source.
+        command: the command line that brings the whole run to what is asked; for messages.
         content: what each stage reads outside the run, by the stage's name; `look` fills it in.
     """
 
@@ -40,6 +41,7 @@ class Request:
     source_may_be_gone: bool = False
     remember: bool = True
     progress: Progress = field(default_factory=Silent)
+    command: str = ""
     content: Mapping[str, Content] = field(default_factory=dict)
 
 
@@ -113,7 +115,7 @@ def look(run: RunDir, stages: Sequence[Stage], request: Request) -> Request:
 
 
 def _content(run: RunDir, stage: Stage, request: Request) -> Content:
-    if request.source_may_be_gone and not request.source.is_dir() and (receipt := run.receipt(stage.name)):
+    if request.source_may_be_gone and not request.source.is_dir() and (receipt := _receipt(run, stage.name)):
         last = receipt["key_doc"]["inputs"]
         return Content({name: value for name, value in last.items() if "/" not in name})
     return read_content(run, stage, request)
@@ -130,6 +132,20 @@ def _file_hash(value: Any) -> Any:
     """The hash of the file that `value` is the absolute path of; `value` itself if it is none."""
     path = Path(str(value))
     return f"sha256:{sha256_file(path)}" if path.is_absolute() and path.is_file() else value
+
+
+def _receipt(run: RunDir, name: str) -> dict[str, Any] | None:
+    """The receipt of a stage; None if there is none, or none that can be read.
+
+    Raises:
+        NewerError: a newer simpipe wrote it.
+    """
+    try:
+        return run.receipt(name)
+    except NewerError:
+        raise
+    except DamagedError:
+        return None
 
 
 def assess(run: RunDir, stage: Stage, request: Request, dirty: frozenset[str] = frozenset()) -> Assessment:
@@ -165,6 +181,8 @@ def assess(run: RunDir, stage: Stage, request: Request, dirty: frozenset[str] = 
         state, reasons = "missing", [Reason("missing")]
     else:
         reasons = differences(receipt["key_doc"], document)
+        if not reasons and receipt["outputs"].keys() != set(stage.outputs):
+            reasons = [Reason("damaged", detail=f"{folder / RECEIPT} lists other files than the stage writes")]
         if stage.name in request.forced:
             reasons.append(Reason("forced", detail="asked for with --force"))
         state = "stale" if reasons else "fresh"
@@ -193,19 +211,22 @@ def plan(run: RunDir, stages: Sequence[Stage], request: Request) -> Iterator[Ass
 
 
 def require_upstream(run: RunDir, stages: Sequence[Stage], request: Request) -> None:
-    """Refuse to start where a stage before the selected ones is not fresh.
+    """Refuse to start where a stage before the selected ones is not fresh, or one is not ours to replace.
 
     Raises:
+        NewerError: a newer simpipe wrote a stage, before the selected ones or after.
         UpstreamError: names the stage, the reason and the command that mends it.
         DamagedError: an artifact before the selected stages is damaged.
     """
+    for stage in stages:
+        _receipt(run, stage.name)
     before = stages[: [stage.name for stage in stages].index(request.selected[0])]
     for assessment in plan(run, before, request):
         if not assessment.runs:
             continue
         name = assessment.stage.name
         why = "; ".join(map(str, assessment.reasons))
-        hint = f"{run.command(request.source)} --to {name}"
+        hint = f"{request.command or run.command(request.source)} --to {name}"
         if assessment.state == "damaged":
             raise DamagedError(f"{why}", hint=f"rebuild it: {hint}")
         raise UpstreamError(
@@ -230,7 +251,7 @@ def require_same_data(run: RunDir, stages: Sequence[Stage], request: Request) ->
     if source == request.source:
         return
     for stage in stages:
-        receipt = run.receipt(stage.name) if stage.content else None
+        receipt = _receipt(run, stage.name) if stage.content else None
         if receipt is None:
             continue
         for name, value in request.content[stage.name].hashes.items():
@@ -260,7 +281,7 @@ def changed_libraries(run: RunDir, stages: Sequence[Stage]) -> list[str]:
     """The libraries that are not those with which stages were made, a sentence each; no reason to run."""
     changes: dict[str, list[str]] = {}
     for stage in stages:
-        receipt = run.receipt(stage.name) or {}
+        receipt = _receipt(run, stage.name) or {}
         for name, (then, now) in drift(receipt.get("provenance", {})).items():
             changes.setdefault(f"{name} {then} is now {now}", []).append(stage.name)
     return [f"{change} (made before: {', '.join(names)})" for change, names in changes.items()]

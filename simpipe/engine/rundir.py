@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from simpipe.engine.stage import Stage
-from simpipe.errors import DamagedError
-from simpipe.files import read_document, sha256_file, sync_file, sync_folder, write_json
+from simpipe.errors import DamagedError, NewerError
+from simpipe.files import digest, read_document, sha256_file, sync_file, sync_folder, write_json
 
 RECEIPT = "_stage.json"
 RECEIPT_SCHEMA = "simpipe.stage/2"
@@ -51,11 +51,19 @@ class RunDir:
         """Memos of pure functions, shared with the other runs beside it."""
         return self.path.parent / ".cache"
 
-    def command(self, source: Path) -> str:
-        """The command line that brings this run up to date, with the configuration that it has."""
-        words = ["simpipe", "run", str(source), "--config", str(self.config), "--name", self.name]
+    def command(self, source: Path, config: str | None = None, settings: Sequence[str] = ()) -> str:
+        """The command line that brings this run up to date.
+
+        Args:
+            source: the user's data.
+            config: a configuration; the one that the run has if not given.
+            settings: what `--set` changes in it.
+        """
+        words = ["simpipe", "run", str(source), "--config", config or str(self.config), "--name", self.name]
         if self.path.parent != Path("runs"):
             words += ["--runs-dir", str(self.path.parent)]
+        for setting in settings:
+            words += ["--set", setting]
         return shlex.join(words)
 
     def stage(self, name: str) -> Path:
@@ -83,15 +91,22 @@ class RunDir:
         return next(left, place)
 
     def describe(self) -> dict[str, Any]:
-        """The document in run.json: the schema, who made the run, and the data's root as `source`.
+        """The document in run.json: the schema, who made the run, the data's root as `source`, and as
+        `config` the values and the hash of config.yaml.
 
         Raises:
             DamagedError: it cannot be read, or a newer simpipe wrote it.
             FileNotFoundError: there is none.
         """
-        document = read_document(self.path / "run.json", RUN_SCHEMA)
-        if not isinstance(document.get("source"), str):
-            raise DamagedError(f"{self.path / 'run.json'}: names no source")
+        try:
+            document = read_document(self.path / "run.json", RUN_SCHEMA)
+            if not isinstance(document.get("source"), str):
+                raise DamagedError(f"{self.path / 'run.json'}: names no source")
+        except NewerError:
+            raise
+        except DamagedError as error:
+            hint = f"write it anew: {self.command(Path('DATA'))}"
+            raise DamagedError(error.message, hint=hint) from error
         return document
 
     def receipt(self, name: str) -> dict[str, Any] | None:
@@ -109,11 +124,20 @@ def read_receipt(folder: Path) -> dict[str, Any] | None:
         receipt = read_document(folder / RECEIPT, RECEIPT_SCHEMA)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    files = (receipt.get("outputs"), receipt.get("logs"))
-    document = receipt.get("key_doc")
-    if not (all(isinstance(each, dict) for each in files) and isinstance(document, dict)):
+    if not _is_whole(receipt):
         raise DamagedError(f"{folder / RECEIPT}: not a whole receipt")
     return receipt
+
+
+def _is_whole(receipt: Mapping[str, Any]) -> bool:
+    """Whether a receipt has all that is relied on; its key is the hash of its key document."""
+    try:
+        files = [entry for kind in ("outputs", "logs") for entry in receipt[kind].values()]
+        return receipt["key"] == digest(receipt["key_doc"]) and all(
+            isinstance(entry["bytes"], int) and isinstance(entry["sha256"], str) for entry in files
+        )
+    except (LookupError, TypeError, AttributeError):
+        return False
 
 
 def damage(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:

@@ -36,6 +36,7 @@ class Content:
     ingest: dict[str, Any]
     """Numbers of the intake, e.g. files seen, quarantined, ignored; nested keys are shown dotted."""
     sampler: dict[str, Any]
+    """What an epoch draws; empty, like `history` and `index_quality`, where its log is lost."""
     encoder: dict[str, Any]
     index_quality: dict[str, Any]
     environment: list[tuple[str, str]]

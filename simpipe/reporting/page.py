@@ -134,18 +134,20 @@ def data_and_run(content: Content) -> dict[str, Any]:
         "Files": content.ingest,
         "Sampler": content.sampler,
         "Encoder": content.encoder,
-        "Index": content.index_quality,
         "Map": content.projection,
     }
-    tables = {name: rows_of(document) for name, document in documents.items() if document}
-    tables["Environment"] = [(clean(name), without_folders(value)) for name, value in content.environment]
     return {
         "images": len(content.label_id),
         "labels": content.labels,
         "splits": {split: (int(sizes.sum()), int((sizes > 0).sum())) for split, sizes in counts.items()},
         "label_sizes": charts.label_sizes(content.labels, counts),
         "learning_curve": charts.learning_curve(content.history),
-        "tables": {name: rows for name, rows in tables.items() if rows},
+        "facts": {name: rows_of(document) for name, document in documents.items()},
+        # times, speeds, versions and the machine: a second run that differs, differs here only
+        "measured": {
+            "Index": rows_of(content.index_quality),
+            "Environment": [(clean(name), without_folders(value)) for name, value in content.environment],
+        },
     }
 
 

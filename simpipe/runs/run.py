@@ -191,7 +191,7 @@ class Run:
     def _config(self) -> "Config":
         from simpipe.config import read_resolved
 
-        return read_resolved(self.directory.config)
+        return read_resolved(self.directory.config, self.directory.describe()["config"]["sha256"])
 
     @cached_property
     def _samples(self) -> "Samples":

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @stage(
-    version=1,
+    version=2,
     reads=(
         "ingest/samples.parquet",
         "ingest/manifest.parquet",
@@ -104,16 +104,16 @@ def _content(
         labels=names,
         history=[
             {key: float(value) for key, value in row.items() if value}
-            for row in _csv(ctx, "train/history.csv")
+            for row in (_csv(ctx, "train/history.csv") if _recorded(ctx, "train/history.csv") else [])
         ],
         ingest={
             key: value
             for key, value in read_json(ctx.path("ingest/ingest.json")).items()
             if key not in ("schema", "duplicate_pairs")
         },
-        sampler=read_json(ctx.path("sampler/sampler_report.json")),
+        sampler=_log(ctx, "sampler/sampler_report.json"),
         encoder=read_json(ctx.path("train/encoder.json")),
-        index_quality=read_json(ctx.path("index/index_quality.json")),
+        index_quality=_log(ctx, "index/index_quality.json"),
         environment=_environment(ctx),
         sample_id=samples.sample_id.tolist(),
         path=[located[sample_id] for sample_id in samples.sample_id.tolist()],
@@ -169,8 +169,29 @@ def _plain(text: str) -> str:
     return text[1:] if text[:2] in ("'=", "'+", "'-", "'@") else text
 
 
+def _log(ctx: Context, artifact: str) -> dict[str, Any]:
+    return dict(read_json(ctx.path(artifact))) if _recorded(ctx, artifact) else {}
+
+
+def _recorded(ctx: Context, artifact: str) -> bool:
+    """Whether a log is there as its stage left it. Nothing depends on a log: the page goes without it."""
+    from simpipe.engine.rundir import damage, read_receipt
+
+    folder, file = ctx.path(artifact).parent, ctx.path(artifact).name
+    expected = (read_receipt(folder) or {"logs": {}})["logs"].get(file)
+    problem = next(damage(folder, {file: expected}), None) if expected else f"{artifact} has no receipt"
+    if problem:
+        ctx.progress.note(f"{problem}; the page goes without it")
+    return problem is None
+
+
 def _environment(ctx: Context) -> list[tuple[str, str]]:
-    """Versions, machine and the time of each stage, from the receipts."""
+    """Versions, machine and the time of each stage, from the receipts.
+
+    They are in no key, and neither is the run's name, which may change with its folder: a page that is
+    otherwise up to date is not drawn again for them, and no stage reads it. The template keeps them apart,
+    in the head and in the element `measured`; all the rest of the page follows from the key.
+    """
     from simpipe.engine.rundir import read_receipt
 
     stages = dict.fromkeys(artifact.split("/")[0] for artifact in ctx.stage.reads)

@@ -1,6 +1,8 @@
 """A small data set and one finished run of the real pipeline, shared by the tests of this folder."""
 
 import json
+import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from PIL import Image
 
 COLOURS = {"azure": (40, 120, 230), "brick": (190, 60, 40), "cream": (240, 225, 170), "dill": (60, 130, 60)}
 PER_LABEL = 14
+TOYS = Path(__file__).with_name("toy_stages.py")
 
 
 def draw(colour: tuple[int, int, int], seed: int) -> Image.Image:
@@ -25,10 +28,30 @@ def draw(colour: tuple[int, int, int], seed: int) -> Image.Image:
     return Image.fromarray(picture)
 
 
-def simpipe(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run the real command."""
+def simpipe(*arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the real command, with these environment variables besides."""
     command = [sys.executable, "-c", "from simpipe.cli import main; main()", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
+    return run(command, cwd, environment)
+
+
+def toy(*arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the real command with the stages of toy_stages.py."""
+    return run([sys.executable, str(TOYS), *map(str, arguments)], cwd, environment)
+
+
+def run(command: list[str], cwd: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    variables = {**os.environ, **environment}
+    return subprocess.run(
+        command, cwd=cwd, env=variables, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+def proposed(stderr: str, **words: str) -> list[str]:
+    """The arguments of the command that a message ends with; a placeholder in capitals is given in `words`."""
+    _, arrow, last = stderr.rstrip().splitlines()[-1].rpartition("→ ")
+    assert arrow, stderr
+    command = shlex.split(last[last.index("simpipe ") :])
+    return [words.get(word, word) for word in command[1:]]
 
 
 def executed(result: subprocess.CompletedProcess[str]) -> list[str]:

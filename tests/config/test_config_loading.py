@@ -96,7 +96,7 @@ def test_an_installed_package_brings_its_presets(tmp_path: Path) -> None:
         package / "config", tmp_path / "simpipe/config", ignore=shutil.ignore_patterns("__pycache__")
     )
     shutil.copytree(PRESETS, tmp_path / "simpipe/config/presets", dirs_exist_ok=True)
-    for name in ("__init__.py", "errors.py"):
+    for name in ("__init__.py", "errors.py", "files.py"):
         shutil.copy(package / name, tmp_path / "simpipe" / name)
     code = "import simpipe.config as c; print(c.__file__, *c.preset_names(), c.load('quick').train.epochs)"
     done = subprocess.run(

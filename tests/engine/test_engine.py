@@ -194,20 +194,18 @@ def test_a_source_that_changes_while_it_is_read_commits_nothing(run):
     assert result(run) == 54
 
 
-def sealed_by_a_dead_run(run, content: str, key: str | None = None) -> Path:
+def sealed_by_a_dead_run(run, content: str, config: ToyConfig | None = None) -> None:
     """What a run of `double` leaves that is killed after its receipt and before its commit."""
     staged = new_staging(run, "double")
     (staged / "doubled.json").write_text(content)
-    document = read_json(run.stage("double") / RECEIPT)
-    seal(staged, double, {**{name: document[name] for name in ("stage", "key", "key_doc")}, "key": key})
-    return staged
+    wanted = list(plan(run, TOYS, request(run, config)))[1]
+    seal(staged, double, {"stage": "double", "key": wanted.key, "key_doc": wanted.key_document})
 
 
 def test_what_was_finished_before_a_kill_is_committed_and_not_run_again(run):
     ran(run)
     wanted = ToyConfig(double=Double(3))
-    key = list(plan(run, TOYS, request(run, wanted)))[1].key
-    sealed_by_a_dead_run(run, "[3, 6, 9]", key)
+    sealed_by_a_dead_run(run, "[3, 6, 9]", wanted)
     assert states(run, wanted)["double"] == "finished"
     assert ran(run, wanted) == ["total"]
     assert result(run) == 18
@@ -216,7 +214,7 @@ def test_what_was_finished_before_a_kill_is_committed_and_not_run_again(run):
 
 def test_what_was_finished_under_another_key_is_not_committed(run):
     ran(run)
-    sealed_by_a_dead_run(run, "[7]", "another key")
+    sealed_by_a_dead_run(run, "[7]", ToyConfig(double=Double(7)))
     assert states(run)["double"] == "fresh"
     assert ran(run, ToyConfig(double=Double(3))) == ["double", "total"]
     assert result(run) == 18
@@ -226,9 +224,8 @@ def test_what_was_finished_under_another_key_is_not_committed(run):
 @pytest.mark.parametrize("new_one_is_sealed", [True, False])
 def test_a_kill_between_the_two_renames_is_mended(run, new_one_is_sealed):
     ran(run)
-    key = list(plan(run, TOYS, request(run)))[1].key
     if new_one_is_sealed:
-        sealed_by_a_dead_run(run, "[2, 4, 6]", key)
+        sealed_by_a_dead_run(run, "[2, 4, 6]")
     (run.path / ".old").mkdir()
     run.stage("double").rename(run.path / ".old" / "double.12345678")
     assert set(states(run).values()) == {"fresh"}, "readers find the generation that counts"
@@ -314,7 +311,11 @@ def test_a_stage_that_writes_other_files_than_it_declares_is_a_bug_that_shows(ru
 
 
 @pytest.mark.parametrize(
-    "content_of_receipt", ["", "{", "[]", '{"schema": "simpipe.stage/1"}', '{"schema": "simpipe.stage/2"}']
+    "content_of_receipt",
+    [
+        *("", "{", "[]", '{"schema": "simpipe.stage/1"}', '{"schema": "simpipe.stage/2"}'),
+        '{"schema": "simpipe.stage/2", "key": "", "key_doc": {}, "outputs": {"a": {}}, "logs": {}}',
+    ],
 )
 def test_an_unreadable_or_older_receipt_is_damage_with_the_file_named(run, content_of_receipt):
     ran(run)
@@ -322,6 +323,17 @@ def test_an_unreadable_or_older_receipt_is_damage_with_the_file_named(run, conte
     damaged = list(plan(run, TOYS, request(run)))[1]
     assert damaged.state == "damaged"
     assert RECEIPT in str(damaged.reasons[0])
+    assert ran(run) == ["double"]
+
+
+@pytest.mark.parametrize("member", ["key", "key_doc", "outputs"])
+def test_a_receipt_that_contradicts_itself_is_damage(run, member):
+    ran(run)
+    path = run.stage("double") / RECEIPT
+    document = read_json(path)
+    document[member] = "" if member == "key" else {}
+    write_json(path, document)
+    assert states(run)["double"] == "damaged" or member == "outputs"
     assert ran(run) == ["double"]
 
 

@@ -226,6 +226,7 @@ EDGES: dict[str, Callable[[Content], Content]] = {
         run, thumbnails=lambda rows: [b"" if row % 2 else picture(row) for row in rows]
     ),
     "no pictures": lambda run: replace(run, thumbnails=lambda rows: [b""] * len(rows)),
+    "logs lost": lambda run: replace(run, history=[], sampler={}, index_quality={}),
     "two images": lambda run: content(2, ["a", "b"]),
     "one label": lambda run: content(30, ["only"]),
     "200 labels": lambda run: content(1200, [f"label {i}" for i in range(200)]),
@@ -245,6 +246,25 @@ def test_edges_give_a_whole_page(run: Content, edge: str) -> None:
 def test_a_missing_block_says_why(run: Content) -> None:
     assert "there are no test images" in render(without_tests(run))
     assert "no label has two images" in render(unseen_only(run))
+
+
+def test_what_was_not_recorded_is_said(run: Content, text: str) -> None:
+    lost = render(replace(run, history=[], sampler={}, index_quality={}))
+    for title in ("Sampler", "Index"):
+        pattern = rf"<summary>{title}</summary>\s*<p class=\"empty\">Not recorded.</p>"
+        assert re.search(pattern, lost) and not re.search(pattern, text)
+    assert "None was recorded." in lost and "None was recorded." not in text
+
+
+def test_only_the_head_and_one_element_hold_what_varies_between_equal_runs(run: Content, text: str) -> None:
+    other = render(
+        replace(run, title="t", run_name="n", index_quality={"bytes": 1}, environment=[("host", "elsewhere")])
+    )
+    varying = re.compile(
+        r'<title>[^<]*</title>\n<link|<header>.*?</header>|<aside [^>]*id="measured".*?</aside>', re.DOTALL
+    )
+    assert other != text
+    assert varying.sub("", other) == varying.sub("", text)
 
 
 def test_held_out_labels_are_named(run: Content, text: str) -> None:

@@ -1,0 +1,30 @@
+"""Which memos in the shared cache a run uses. Their names are made of what they remember."""
+
+from pathlib import Path
+
+from simpipe.engine.rundir import RunDir
+from simpipe.errors import DamagedError
+from simpipe.files import digest, read_json
+
+
+def feature_folder(run: RunDir) -> Path:
+    """The folder of the feature cache that the run's encoder uses: see `learning.features.FeatureCache`.
+
+    Raises:
+        FileNotFoundError: the run has no encoder yet.
+        DamagedError: its encoder.json cannot be read.
+    """
+    from simpipe.learning.encoder import feature_recipe
+
+    path = run.standing("train") / "encoder.json"
+    record = read_json(path)
+    try:
+        recipe = feature_recipe(record["backbone"])
+    except (LookupError, TypeError) as error:
+        raise DamagedError(f"{path}: names no backbone") from error
+    return run.cache / "features" / digest(recipe)[:32]
+
+
+def stat_memo(run: RunDir, source: Path) -> Path:
+    """The file with the hashes of the images below `source`: see `stages.ingest.fingerprint_of`."""
+    return run.cache / "stat" / f"{digest(str(source))[:16]}.json"

@@ -1,0 +1,138 @@
+"""The real seven stages, killed again and again: what is left is whole, and the end is always the same."""
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fault_injection import KILLS, NoShimError, build_shim
+from PIL import Image
+
+from simpipe.engine.rundir import KEY_DIGITS
+
+pytestmark = pytest.mark.slow
+
+LABELS, PER_LABEL = 4, 12
+KILLED = 200 if os.environ.get("SIMPIPE_FAULTS") == "all" else 25
+MOST_OPERATIONS = 150
+"""A kill comes at a random one of so many file operations: the longest stage has not many more."""
+
+EXEMPT = {"index.bin", "report.html"}
+"""nmslib's file differs at every build; the page shows times."""
+
+
+@pytest.fixture(scope="module")
+def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    try:
+        return build_shim(tmp_path_factory.mktemp("shim"))
+    except NoShimError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `data/` and a finished run."""
+    place = tmp_path_factory.mktemp("undisturbed")
+    generator = np.random.default_rng(0)
+    for label in range(LABELS):
+        (place / "data" / f"label{label}").mkdir(parents=True)
+        for number in range(PER_LABEL):
+            noise = generator.integers(0, 256, (12, 12, 3)).astype(np.uint8)
+            picture = np.asarray(Image.fromarray(noise).resize((64, 64), Image.Resampling.BICUBIC)).copy()
+            picture[16:48, 16:48] = np.eye(4)[label][:3] * 200 + generator.integers(0, 40)
+            Image.fromarray(picture).save(place / f"data/label{label}/{number:02d}.png")
+    assert simpipe(place) == 0
+    return place
+
+
+def simpipe(place: Path, fault: dict[str, Any] | None = None, shim: Path | None = None) -> int:
+    """Run the pipeline; the exit code, or minus the signal that killed it."""
+    environment = dict(os.environ)
+    if fault:
+        environment["FAULT"] = json.dumps(fault)
+    if shim:
+        environment["LD_PRELOAD"] = str(shim)
+    return subprocess.run(
+        [sys.executable, Path(__file__).with_name("killable.py"), "run", "data", "--config", "quick"],
+        cwd=place,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        timeout=300,
+        check=False,
+    ).returncode
+
+
+def outputs(run: Path) -> dict[str, str]:
+    """The hash of every output of every stage; a stage that is there must be whole."""
+    found = {}
+    for folder in sorted(path for path in run.iterdir() if path.is_dir() and not path.name.startswith(".")):
+        receipt = json.loads((folder / "_stage.json").read_bytes())
+        for name, expected in receipt["outputs"].items():
+            sha256 = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+            assert sha256 == expected["sha256"], f"{folder.name}/{name} is not whole"
+            if name not in EXEMPT:
+                found[f"{folder.name}/{name}"] = sha256
+    return found
+
+
+def fresh_place(undisturbed: Path, folder: Path) -> Path:
+    shutil.copytree(undisturbed / "data", folder / "data", copy_function=shutil.copy2)
+    return folder
+
+
+def test_kills_at_any_file_operation_of_the_real_pipeline(undisturbed, shim, tmp_path, capsys):
+    expected = outputs(undisturbed / "runs/quick")
+    chance, killed, ended = random.Random(0), 0, 0  # noqa: S311
+    while killed < KILLED:
+        place = fresh_place(undisturbed, tmp_path / str(ended))
+        if ended:  # the features are known by now: more kills for the time
+            shutil.copytree(undisturbed / "runs/.cache", place / "runs/.cache")
+        while True:
+            number = chance.randint(1, MOST_OPERATIONS)
+            action = chance.choice(KILLS)
+            code = simpipe(place, {"number": number, "action": action, "root": str(place / "runs")}, shim)
+            if code == 0:
+                break
+            assert code == -signal.SIGKILL
+            killed += 1
+            if (place / "runs/quick").is_dir():
+                outputs(place / "runs/quick")
+        assert outputs(place / "runs/quick") == expected
+        assert not list((place / "runs/quick").glob(".stage/*"))
+        assert not list((place / "runs/quick").glob(".old/*"))
+        ended += 1
+    with capsys.disabled():
+        print(f"\n{killed} kills of the real pipeline, over {ended} runs from nothing")
+
+
+@pytest.mark.parametrize("where", ["mid-epoch", "mid-checkpoint", "after a checkpoint"])
+def test_a_training_that_is_killed_goes_on_and_ends_the_same(undisturbed, shim, tmp_path, where):
+    place = fresh_place(undisturbed, tmp_path)
+    shutil.copytree(undisturbed / "runs/.cache", place / "runs/.cache")
+    key = json.loads((undisturbed / "runs/quick/train/_stage.json").read_bytes())["key"]
+    checkpoints = place / "runs/quick/.stage" / f"train@{key[:KEY_DIGITS]}"
+    if where == "mid-epoch":
+        code = simpipe(place, {"batch": 33})
+    else:
+        action = "torn" if where == "mid-checkpoint" else "kill_after"
+        code = simpipe(
+            place, {"number": 3 if action == "torn" else 9, "action": action, "root": str(checkpoints)}, shim
+        )
+    assert code == -signal.SIGKILL
+    assert list(checkpoints.glob("[!.]*")), "there is something to go on from"
+    assert simpipe(place) == 0
+    log = [json.loads(line) for line in (place / "runs/quick/log.jsonl").read_text().splitlines()]
+    assert any("training goes on" in record.get("text", "") for record in log)
+    assert outputs(place / "runs/quick") == outputs(undisturbed / "runs/quick")
+    history = [(each / "runs/quick/train/history.csv").read_bytes() for each in (place, undisturbed)]
+    assert history[0] == history[1]
+    assert not checkpoints.exists()

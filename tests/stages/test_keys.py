@@ -1,0 +1,158 @@
+"""Keys that tell the truth: which configuration key makes which stage stale, and none that means nothing.
+
+Nothing is trained here: the real pipeline's declarations, receipts made by the real engine, artifacts that
+are a few bytes. That the declarations are what the stages really read is tested with the real runs.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from simpipe.cli.rundirs import FILE_KEYS
+from simpipe.config import Config, flatten, override
+from simpipe.engine.plan import Request, assess, look, plan
+from simpipe.engine.rundir import RunDir, commit, new_staging, seal
+from simpipe.engine.stage import Content, covers
+from simpipe.stages import PIPELINE, STAGE_NAMES
+
+STALE: dict[str, tuple[Any, str]] = {
+    "seed": (1, "sampler train index evaluate report"),
+    "ingest.resize": ("pad", "ingest train"),
+    "ingest.max_bad": (0.5, "ingest"),
+    "ingest.val": (0.2, "ingest"),
+    "ingest.test": (0.3, "ingest"),
+    "ingest.unseen": (0.0, "ingest"),
+    "ingest.split_seed": (1, "ingest"),
+    "ingest.near_duplicate_bits": (0, "ingest"),
+    "ingest.max_pixels": (1000, "ingest train index"),
+    "ingest.thumbnail_size": (64, "ingest"),
+    "sampler.classes_per_batch": (8, "sampler"),
+    "sampler.examples_per_class_per_batch": (4, "sampler"),
+    "sampler.balance": ("class", "sampler"),
+    "sampler.coverage": (2.0, "sampler"),
+    "sampler.min_batches": (1, "sampler"),
+    "sampler.max_repeat": (3, "sampler"),
+    "train.backbone": ("efficientnet_b0", "train"),
+    "train.weights": ("none", "train"),
+    "train.input_size": (64, "train"),
+    "train.pooling": ("max", "train"),
+    "train.embedding_size": (64, "train"),
+    "train.hidden": (0, "train"),
+    "train.dropout": (0.0, "train"),
+    "train.loss": ("triplet", "train"),
+    "train.temperature": (0.2, "train"),
+    "train.margin": (None, "train"),
+    "train.lr": (1e-3, "train"),
+    "train.weight_decay": (0.0, "train"),
+    "train.warmup": (0.0, "train"),
+    "train.epochs": (1, "train"),
+    "train.patience": (1, "train"),
+    "train.ship": ("best", "train"),
+    "index.backend": ("exact", "index"),
+    "index.m": (8, "index"),
+    "index.ef_construction": (50, "index"),
+    "index.ef_search": (50, "index"),
+    "calibrate.match": ("majority", "calibrate"),
+    "calibrate.k": (3, "calibrate"),
+    "calibrate.precision": ([0.9], "calibrate"),
+    "calibrate.unknown_accept": ([0.2], "calibrate"),
+    "evaluate.neighbours": (30, "evaluate"),
+    "evaluate.resamples": (500, "evaluate"),
+    "report.title": ("Apples", "report"),
+    "report.projector": ("pca", "report"),
+    "report.neighbours": (10, "report"),
+    "report.min_dist": (0.5, "report"),
+    "report.max_mb": (5, "report"),
+}
+"""Each key: a value that is not the default, and the stages that it alone makes stale."""
+
+ONE_VALUE = {"train.trainable": ("partial", "full")}
+"""Keys that can only have their default yet: the values that are still refused."""
+
+
+def request(values: dict[str, Any]) -> Request:
+    """As if the data had been looked at."""
+    content = {"ingest": Content({"data": "sha256:0"})}
+    return Request(Path("/nowhere"), None, values, STAGE_NAMES, files=FILE_KEYS, content=content)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
+    """A finished run of the default configuration; each artifact holds its own name."""
+    run = RunDir(tmp_path_factory.mktemp("runs") / "made-up")
+    run.path.mkdir()
+    for stage in PIPELINE:
+        planned = assess(run, stage, request(flatten(Config())))
+        folder = new_staging(run, stage.name)
+        for name in (*stage.outputs, *stage.logs):
+            (folder / name).write_text(f"{stage.name}/{name}")
+        seal(folder, stage, {"stage": stage.name, "key": planned.key, "key_doc": planned.key_document})
+        commit(run, stage.name, folder)
+    return run
+
+
+def changed(key: str, value: Any) -> dict[str, Any]:
+    """The flat configuration with one key that differs, through the models, as a user changes it."""
+    default = flatten(Config())
+    values = flatten(override(Config(), [f"{key}={'null' if value is None else value}"]))
+    assert [name for name in default if values[name] != default[name]] == [key]
+    return values
+
+
+def test_the_table_has_every_key_and_no_other():
+    assert sorted([*STALE, *ONE_VALUE]) == sorted(flatten(Config()))
+
+
+def test_nothing_is_stale_without_a_change(run):
+    assert [assessment.state for assessment in plan(run, PIPELINE, request(flatten(Config())))] == [
+        "fresh"
+    ] * 7
+
+
+@pytest.mark.parametrize("key", STALE)
+def test_a_key_makes_exactly_its_stages_stale(run, key):
+    value, expected = STALE[key]
+    asked = request(changed(key, value))
+    found = [assess(run, stage, asked) for stage in PIPELINE]
+    assert [each.stage.name for each in found if each.state == "stale"] == expected.split()
+    assert {each.state for each in found} == {"fresh", "stale"}
+    for each in found:
+        assert [(reason.code, reason.key) for reason in each.reasons] == [("config", key)] * each.runs
+
+
+@pytest.mark.parametrize("key", ONE_VALUE)
+def test_a_key_of_one_value_has_no_other_yet(key):
+    section, _, leaf = key.partition(".")
+    for value in ONE_VALUE[key]:
+        with pytest.raises(ValidationError, match="not yet supported"):
+            Config.model_validate({section: {leaf: value}})
+
+
+def test_every_declaration_covers_a_key_and_every_artifact_is_written_before():
+    written: set[str] = set()
+    for stage in PIPELINE:
+        for declared in stage.config:
+            assert any(covers((declared,), key) for key in flatten(Config())), (stage.name, declared)
+        assert written.issuperset({*stage.reads, *stage.uses}), stage.name
+        written |= {f"{stage.name}/{name}" for name in (*stage.outputs, *stage.logs)}
+
+
+def test_logs_and_the_rebuildable_index_are_in_no_key():
+    """They differ from run to run, so a stage that read them would not be cut off."""
+    logs = {f"{stage.name}/{name}" for stage in PIPELINE for name in stage.logs}
+    assert logs == {"sampler/sampler_report.json", "train/history.csv", "index/index_quality.json"}
+    for stage in PIPELINE:
+        assert not {*logs, "index/index.bin", "report/report.html"} & set(stage.reads), stage.name
+
+
+def test_a_weights_file_counts_by_its_content_not_by_its_place(run, tmp_path):
+    train = next(stage for stage in PIPELINE if stage.name == "train")
+
+    def key(name: str, content: str) -> str:
+        (tmp_path / name).write_text(content)
+        asked = request({**flatten(Config()), "train.weights": str(tmp_path / name)})
+        return assess(run, train, look(run, [train], asked)).key
+
+    assert key("here.h5", "a") == key("there.h5", "a") != key("here.h5", "b")
