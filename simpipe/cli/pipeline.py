@@ -73,7 +73,8 @@ def run(
     """
     from simpipe.cli.rundirs import request_of
     from simpipe.config import config_stem, load
-    from simpipe.engine.plan import require_same_data, require_upstream, select
+    from simpipe.engine.plan import select
+    from simpipe.engine.requirements import require_same_data, require_upstream
 
     selected = select(STAGE_NAMES, first, last, only)
     for forced in force_stage or []:
@@ -127,7 +128,7 @@ def _stage_command(stage: Stage) -> Callable[..., None]:
     ) -> None:
         from simpipe.cli.rundirs import config_of, find_run, request_of
         from simpipe.config import override
-        from simpipe.engine.plan import require_upstream
+        from simpipe.engine.requirements import require_upstream
 
         target = find_run(run_name, runs_dir)
         config = config_of(target)

@@ -26,7 +26,8 @@ def status(
     from simpipe.cli.results import print_plan
     from simpipe.cli.rundirs import FILE_KEYS, config_values, find_run
     from simpipe.engine.lock import holder
-    from simpipe.engine.plan import Request, changed_libraries, look, plan
+    from simpipe.engine.plan import Request, look, plan
+    from simpipe.engine.requirements import changed_libraries
     from simpipe.stages import PIPELINE, STAGE_NAMES
 
     run = find_run(run_name, runs_dir)

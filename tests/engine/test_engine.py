@@ -12,7 +12,8 @@ from toy import NAMES, RAN, TOYS, Double, Read, Recorder, ToyConfig, content, do
 
 from simpipe.engine.execute import execute
 from simpipe.engine.lock import run_lock
-from simpipe.engine.plan import Request, look, plan, require_same_data, require_upstream, select
+from simpipe.engine.plan import Request, look, plan, select
+from simpipe.engine.requirements import require_same_data, require_upstream
 from simpipe.engine.rundir import RECEIPT, RunDir, commit, new_staging, recover, seal
 from simpipe.engine.stage import Context, DeclaredConfig, Stage, declared, keys_read, stage
 from simpipe.errors import (

@@ -16,7 +16,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from toy import NAMES, RAN, TOYS, Double, Read, Recorder, ToyConfig
 
 from simpipe.engine.execute import execute
-from simpipe.engine.plan import Request, look, plan, require_upstream, select
+from simpipe.engine.plan import Request, look, plan, select
+from simpipe.engine.requirements import require_upstream
 from simpipe.engine.rundir import RECEIPT, RunDir, new_staging, recover
 from simpipe.errors import DamagedError, UpstreamError
 
