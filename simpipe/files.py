@@ -1,11 +1,14 @@
 """Files that are whole or absent: atomic writes, hashes, and one canonical form of JSON."""
 
 import errno
+import glob
 import hashlib
 import json
 import os
+import re
 import shutil
-import tempfile
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,25 +18,54 @@ DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPER
 """What the operating system says where a disk is full, broken or not to be written."""
 
 
+TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d{1,10})@(?P<host>[^/]+)")
+"""How a file is called while it is written: after the file it will be, and who writes it."""
+
+
 def atomic_write(path: Path, content: bytes | str) -> None:
     """Write `content` to `path` so that a reader sees the old file or the new one, never a part.
 
     Holds against the death of the process at any instant and, where the file system honours fsync,
-    against the loss of power.
+    against the loss of power. What a killed writer left is deleted by the next one.
     """
     raw = content.encode() if isinstance(content, str) else content
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    for leftover in _leftovers(path):
+        leftover.unlink(missing_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}@{socket.gethostname()}")
     try:
-        with os.fdopen(descriptor, "wb") as stream:
+        with open(temporary, "wb", opener=_for_the_owner) as stream:
             stream.write(raw)
             stream.flush()
             os.fsync(stream.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
+        temporary.chmod(0o644)
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def _for_the_owner(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _leftovers(path: Path) -> Iterator[Path]:
+    """Writes of `path` that were cut short on this machine."""
+    for other in path.parent.glob(f".{glob.escape(path.name)}.*@{glob.escape(socket.gethostname())}"):
+        found = TEMPORARY.fullmatch(other.name)
+        if found and found["name"] == path.name and not is_alive(int(found["pid"])):
+            yield other
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process with that number runs on this machine, anybody's."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # somebody else's
+    return True
 
 
 def sync_folder(folder: Path) -> None:

@@ -40,12 +40,18 @@ def print_plan(
         return
     print(run.path)
     for assessment in chosen:
-        reasons = "; ".join(map(str, assessment.reasons))
+        reasons = _told(assessment)
         print(f"  {assessment.stage.name:10} {assessment.state:11} {reasons}".rstrip())
     for note in notes:
         print(f"  note: {note}")
     if next_command:
         print(f"  → {next_command}")
+
+
+def _told(assessment: "Assessment") -> str:
+    if assessment.state == "pending":
+        return f"if {' or '.join(reason.key for reason in assessment.reasons)} gives something new"
+    return "; ".join(map(str, assessment.reasons))
 
 
 def print_results(run: RunDir, stages: Sequence[str], quiet: bool) -> None:

@@ -38,7 +38,7 @@ def find_run(name: str | None, runs_dir: Path) -> RunDir:
     if (runs_dir / name / "config.yaml").is_file():
         raise DamagedError(
             f"{runs_dir / name / 'run.json'} is missing",
-            hint=f"write it anew: {RunDir(runs_dir / name).command(Path('DATA'))}",
+            hint=f"write it anew: {_anew(RunDir(runs_dir / name))}",
         )
     present = run_names(runs_dir)
     import difflib
@@ -99,8 +99,8 @@ def save_request(run: RunDir, request: Request) -> None:
             "source": str(request.source),
             "config": {"sha256": sha256(resolved.encode()).hexdigest(), "values": dict(request.values)},
         }
-        _update(run.config, resolved)
         _update(run.path / "run.json", pretty_json(document))
+        _update(run.config, resolved)
         _update(run.path.parent / LATEST, f"{run.name}\n")
 
 
@@ -111,10 +111,22 @@ def _update(path: Path, text: str) -> None:
 
 
 def config_of(run: RunDir) -> "Config":
-    """The run's resolved configuration. Raises what `read_resolved` raises."""
+    """The run's resolved configuration.
+
+    Raises:
+        DamagedError: config.yaml is missing, or what `read_resolved` raises.
+    """
     from simpipe.config import read_resolved
 
-    return read_resolved(run.config, run.describe()["config"]["sha256"])
+    written = run.describe()["config"]["sha256"]
+    if not run.config.is_file():
+        raise DamagedError(f"{run.config} is missing", hint=f"write it anew: {_anew(run)}")
+    return read_resolved(run.config, written)
+
+
+def _anew(run: RunDir) -> str:
+    """The command that writes the run's own files again; the words in capitals are to be filled in."""
+    return run.command(Path("DATA"), "CONFIG")
 
 
 def config_values(run: RunDir) -> dict[str, Any]:
@@ -124,16 +136,17 @@ def config_values(run: RunDir) -> dict[str, Any]:
     version, has to be checked again, which loads the whole configuration room.
     """
     document = run.describe()
-    remembered = document["config"]
-    if (
-        document.get("simpipe") == __version__
-        and run.config.is_file()
-        and sha256_file(run.config) == remembered["sha256"]
-    ):
+    remembered: dict[str, Any] = document["config"]
+    if document.get("simpipe") == __version__ and _hash(run.config) in (None, remembered["sha256"]):
         return dict(remembered["values"])
     from simpipe.config import flatten
 
     return dict(flatten(config_of(run)))
+
+
+def _hash(path: Path) -> str | None:
+    """The hash of a file; None if there is none, as in a run that was killed before it had begun."""
+    return sha256_file(path) if path.is_file() else None
 
 
 def publish_report(run: RunDir) -> None:

@@ -122,4 +122,7 @@ def _tell(text: str) -> None:
     on_terminal = os.isatty(2)
     bar = _SHOW_CURSOR if on_terminal and "rich.live" in sys.modules else ""
     start = "\n" if on_terminal else ""  # the terminal has shown ^C, or a bar
-    os.write(2, f"{bar}{start}{text}\n".encode(sys.stderr.encoding, "plain"))
+    encoding = getattr(
+        sys.__stderr__, "encoding", "utf-8"
+    )  # a bar puts a stand-in in the place of sys.stderr
+    os.write(2, f"{bar}{start}{text}\n".encode(encoding, "plain"))

@@ -14,7 +14,15 @@ from simpipe.engine.journal import record
 from simpipe.engine.plan import Assessment, Request, assess
 from simpipe.engine.provenance import provenance, version
 from simpipe.engine.requirements import changed_inputs
-from simpipe.engine.rundir import RunDir, commit, discard, new_staging, seal, sealed_under, tidy
+from simpipe.engine.rundir import (
+    RunDir,
+    commit,
+    discard,
+    new_staging,
+    seal,
+    sealed_under,
+    tidy,
+)
 from simpipe.engine.stage import Context, DeclaredConfig, Stage
 from simpipe.errors import DataError, SimpipeError, StageError
 from simpipe.files import DISK_ERRORS, disk_error

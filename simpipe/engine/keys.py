@@ -42,7 +42,7 @@ class Reason:
             case "missing":
                 return self.detail or "not there yet"
             case "upstream":
-                return f"{self.key} runs first; skipped if that changes nothing"
+                return f"if {self.key} gives something new"
             case _:
                 return self.detail or self.code
 

@@ -15,6 +15,7 @@ from datetime import datetime
 from pathlib import Path
 
 from simpipe.errors import DiskError, LockedError
+from simpipe.files import disk_error, is_alive
 
 OFF = "SIMPIPE_LOCK"
 """Set this variable to `off` where the file system knows no locks; then see to it yourself."""
@@ -54,7 +55,7 @@ def run_lock(folder: Path, wait: float = 0, waiting: Callable[[str], None] | Non
     try:
         descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
-        raise DiskError(f"{folder} cannot be written: {error.strerror}") from error
+        raise disk_error(error, "the lock of the run", folder) from error
     _held.add(descriptor)
     try:
         if os.environ.get(OFF) != "off":
@@ -123,17 +124,9 @@ def holder(folder: Path) -> Holder | None:
         found = Holder(**json.loads((folder / ".lock").read_bytes()))
     except (OSError, ValueError, TypeError):
         return None
-    return found if found.host != socket.gethostname() or _is_alive(found.pid) else None
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, ValueError, TypeError, OverflowError):
-        return True  # somebody else's process
-    return True
+    if not isinstance(found.pid, int) or (found.host == socket.gethostname() and not is_alive(found.pid)):
+        return None
+    return found
 
 
 _held: set[int] = set()

@@ -152,8 +152,11 @@ def assess(run: RunDir, stage: Stage, request: Request, dirty: frozenset[str] = 
     damaged = [Reason("damaged", detail=problem)] if problem else []
     waiting = sorted(stage.upstream & dirty)
     if waiting:
-        state = "damaged" if damaged else "pending" if receipt else "missing"
-        return Assessment(stage, state, damaged or [Reason("upstream", key=name) for name in waiting])
+        if damaged:
+            return Assessment(stage, "damaged", damaged)
+        if receipt is None:
+            return Assessment(stage, "missing", [Reason("missing")])
+        return Assessment(stage, "pending", [Reason("upstream", key=name) for name in waiting])
     document = key_document(stage, _inputs(run, stage, request), request.values)
     if damaged:
         state, reasons = "damaged", damaged

@@ -51,11 +51,12 @@ def provenance(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def drift(recorded: Mapping[str, Any]) -> dict[str, tuple[str | None, str | None]]:
     """The libraries whose version is no longer the one in a receipt's provenance: name → (then, now)."""
-    then = {"python": recorded.get("python"), **recorded.get("libraries", {})}
+    then = {name: recorded[name] for name in ("python",) if name in recorded} | recorded.get("libraries", {})
     now = {name: platform.python_version() if name == "python" else version(name) for name in then}
     return {name: (then[name], now[name]) for name in then if then[name] != now[name]}
 
 
+@cache
 def version(name: str) -> str | None:
     """The installed version of a package; None if it is not installed."""
     try:

@@ -94,8 +94,8 @@ def changed_libraries(run: RunDir, stages: Sequence[Stage]) -> list[str]:
     """The libraries that are not those with which stages were made, a sentence each; no reason to run."""
     changes: dict[str, list[str]] = {}
     for stage in stages:
-        receipt = readable_receipt(run, stage.name) or {}
-        for name, (then, now) in drift(receipt.get("provenance", {})).items():
+        receipt = readable_receipt(run, stage.name)
+        for name, (then, now) in drift(receipt.get("provenance", {}) if receipt else {}).items():
             changes.setdefault(f"{name} {then} is now {now}", []).append(stage.name)
     return [f"{change} (made before: {', '.join(names)})" for change, names in changes.items()]
 

@@ -100,8 +100,11 @@ class RunDir:
         """
         try:
             document = read_document(self.path / "run.json", RUN_SCHEMA)
-            if not isinstance(document.get("source"), str):
-                raise DamagedError(f"{self.path / 'run.json'}: names no source")
+            config = document.get("config")
+            if not (isinstance(document.get("source"), str) and isinstance(config, dict)):
+                raise DamagedError(f"{self.path / 'run.json'}: not a whole document")
+            if not (isinstance(config.get("sha256"), str) and isinstance(config.get("values"), dict)):
+                raise DamagedError(f"{self.path / 'run.json'}: does not say which configuration the run has")
         except NewerError:
             raise
         except DamagedError as error:
@@ -255,9 +258,14 @@ def tidy(run: RunDir, name: str) -> None:
     """Delete what runs of the stage left beside its place, once its place holds what was wanted."""
     for leftover in (*run.staged(name), *run.replaced(name), *(run.path / ".stage").glob(f"{name}@*")):
         discard(leftover)
-    for folder in (run.path / ".stage", run.path / ".old"):
-        with suppress(OSError):  # not there, or another stage's work lies in it
-            folder.rmdir()
+    remove_if_empty(run.path / ".stage")
+    remove_if_empty(run.path / ".old")
+
+
+def remove_if_empty(folder: Path) -> None:
+    """Remove a folder unless something lies in it, such as another stage's work."""
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def discard(leftover: Path) -> None:

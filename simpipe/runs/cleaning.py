@@ -19,11 +19,11 @@ from simpipe.engine.lock import run_lock
 from simpipe.engine.rundir import KEY_DIGITS, RECEIPT, RunDir, damage, read_receipt
 from simpipe.engine.stage import Stage
 from simpipe.errors import DamagedError, DiskError, LockedError, NewerError, SimpipeError
+from simpipe.files import TEMPORARY
 from simpipe.runs.memos import feature_folder, stat_memo
 
 HOUR, DAY = 3600.0, 86400.0
 
-_TEMPORARY = re.compile(r"\.(.+)\.[a-z0-9_]{8}")
 _RECIPE = re.compile(r"[0-9a-f]{32}")
 _SHARD = re.compile(r"[0-9a-f]{64}\.npy")
 _STAT_MEMO = re.compile(r"[0-9a-f]{16}\.json")
@@ -224,9 +224,9 @@ def _used(runs: Sequence[RunDir]) -> tuple[set[Path] | None, set[Path] | None]:
 
 def _temporaries(folder: Path, names: re.Pattern[str], before: _Before) -> Iterator[Item]:
     """What killed atomic writes of such names left in `folder`: see `files.atomic_write`."""
-    for path in _named(folder, _TEMPORARY):
-        match = _TEMPORARY.fullmatch(path.name)
-        if match and names.fullmatch(match[1]) and _is_private(path) and _newest([path]) < before.hour:
+    for path in _named(folder, TEMPORARY):
+        match = TEMPORARY.fullmatch(path.name)
+        if match and names.fullmatch(match["name"]) and _is_private(path) and _newest([path]) < before.hour:
             yield _whole(path, "a write that was cut short")
 
 

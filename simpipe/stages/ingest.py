@@ -109,7 +109,8 @@ def _sentence(summary: dict[str, Any]) -> str:
     if files["quarantined"]:
         parts.append(f"{files['quarantined']:,} unreadable, set apart")
     if summary["duplicate_pairs"]:
-        parts.append(f"{len(summary['duplicate_pairs']):,} duplicate pairs")
+        pairs = len(summary["duplicate_pairs"])
+        parts.append(f"{pairs:,} duplicate pair{'s' * (pairs != 1)}")
     if held_out:
         parts.append(f"held out as unknown: {', '.join(held_out)}")
     return "; ".join(parts)

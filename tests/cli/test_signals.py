@@ -298,6 +298,7 @@ def test_ctrl_c_on_a_terminal(start):
     os.close(master)
     assert started.process.wait(PATIENCE) == 130
     assert b"Traceback" not in shown, shown.decode()
+    assert b"\r\nstopping at the next good place" in shown
     assert b"stopped; what was done is kept\r\n" in shown
     assert shown.rfind(b"\x1b[?25h") >= shown.rfind(b"\x1b[?25l"), "the cursor is hidden"
     until(lambda: is_gone(worker))
