@@ -24,7 +24,7 @@ def status(
       simpipe status --run baseline --check
     """
     from simpipe.cli.results import print_plan
-    from simpipe.cli.rundirs import FILE_KEYS, config_values, find_run
+    from simpipe.cli.rundirs import FILE_KEYS, config_values, damaged_copy, find_run
     from simpipe.engine.lock import holder
     from simpipe.engine.plan import Request, look, plan
     from simpipe.engine.requirements import changed_libraries
@@ -41,6 +41,7 @@ def status(
     notes = [f"in use by {busy}"] if busy else []
     notes += [] if source.is_dir() else [f"{source} is gone; taken as it was"]
     notes += changed_libraries(run, PIPELINE)
+    notes += damaged_copy(run)
     stale = any(assessment.runs for assessment in assessments)
     mend = run.command(source)
     print_plan(run, assessments, STAGE_NAMES, as_json, notes, mend if stale and not busy else None)

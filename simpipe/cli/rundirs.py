@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from simpipe import __version__
 from simpipe.engine.plan import Request
-from simpipe.engine.rundir import RUN_SCHEMA, RunDir, damage
+from simpipe.engine.rundir import RUN_SCHEMA, RunDir, damage, is_sealed, readable_receipt
 from simpipe.errors import DamagedError, DiskError, UsageError
 from simpipe.files import atomic_write, disk_error, pretty_json, sha256_file
 
@@ -151,14 +151,16 @@ def _hash(path: Path) -> str | None:
 
 def publish_report(run: RunDir) -> None:
     """Copy the report to the top of the run, where people look for it, unless the copy is there and whole."""
-    try:
-        receipt = run.receipt("report")
-    except DamagedError:
-        return
-    expected = receipt["outputs"].get("report.html") if receipt else None
-    if expected and any(damage(run.path, {"report.html": expected})):
+    if damaged_copy(run) and is_sealed(run.stage("report")):
         with _writing(run.path / "report.html"):
             atomic_write(run.path / "report.html", (run.stage("report") / "report.html").read_bytes())
+
+
+def damaged_copy(run: RunDir) -> list[str]:
+    """What is wrong with the copy of the report at the top of the run, as sentences."""
+    receipt = readable_receipt(run, "report")
+    expected = receipt["outputs"].get("report.html") if receipt else None
+    return list(damage(run.path, {"report.html": expected})) if expected else []
 
 
 @contextmanager

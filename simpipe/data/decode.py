@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import os
 import threading
 import warnings
@@ -83,7 +84,7 @@ def decode(raw: bytes, max_pixels: int) -> Image:
     return decode_with_facts(raw, max_pixels).image
 
 
-def decode_with_facts(raw: bytes, max_pixels: int, at_least: int | None = None) -> Decoded:
+def decode_with_facts(raw: bytes, max_pixels: float, at_least: int | None = None) -> Decoded:
     """`decode`, with format, size and warnings.
 
     With `at_least`, a JPEG may come out reduced by 2, 4 or 8 while both sides keep `at_least` pixels:
@@ -135,7 +136,7 @@ def resize_image(image: Image, size: int, rule: ResizeRule) -> Image:
     return canvas
 
 
-def pixels(raw: bytes, size: int, rule: ResizeRule, max_pixels: int) -> NDArray[np.uint8]:
+def pixels(raw: bytes, size: int, rule: ResizeRule, max_pixels: float) -> NDArray[np.uint8]:
     """A file's bytes as a backbone sees them: uint8 of shape (size, size, 3).
 
     The one way from a file to a backbone, so that a query and an indexed image give the same vector.
@@ -152,7 +153,6 @@ def load_pixels(
     hashes: Sequence[str],
     size: int,
     rule: ResizeRule,
-    max_pixels: int,
     workers: int = 2,
 ) -> Iterator[NDArray[np.uint8]]:
     """The images at `paths`, in order, each uint8 of shape (size, size, 3); decoded ahead in threads.
@@ -174,7 +174,7 @@ def load_pixels(
         if hashlib.sha256(raw).hexdigest() != expected:
             raise DataError(f"{name} changed since ingest read it", hint=AT_REST)
         try:
-            return pixels(raw, size, rule, max_pixels)
+            return pixels(raw, size, rule, math.inf)  # ingest has refused what is too large
         except BadImage as error:
             raise DataError(
                 f"{name} could be decoded by ingest, but not now ({error})",
@@ -184,7 +184,7 @@ def load_pixels(
     return map_ahead(lambda job: load(*job), zip(paths, hashes, strict=True), workers)
 
 
-def _load(raw: bytes, max_pixels: int, at_least: int | None) -> tuple[Image, tuple[int, int]]:
+def _load(raw: bytes, max_pixels: float, at_least: int | None) -> tuple[Image, tuple[int, int]]:
     """The image as it is in the file, its pixels read, and its full size."""
     if not raw:
         raise BadImage("empty", "the file has no bytes")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from simpipe.similarity import Neighbours
 
 MIN_UNSEEN_CLASSES = 5
+NEIGHBOUR_BYTES = 8
 
 
 @stage(
@@ -54,6 +55,8 @@ def evaluate(ctx: Context) -> None:
     embeddings = np.load(ctx.path("index/embeddings.npy"), mmap_mode="r")
     pretrained = np.load(ctx.path("index/pretrained.npy"), mmap_mode="r")
 
+    # two lists of neighbours for every image; the rest is small beside them
+    ctx.require_space(len(samples) * (2 * k * NEIGHBOUR_BYTES + 200))
     ctx.progress.begin("ladder")
     seen, unseen = _blocks(ctx, samples, embeddings, pretrained)
     unknown = _to_train(samples, embeddings, "unseen_test", k)

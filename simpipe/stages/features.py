@@ -44,7 +44,6 @@ def cached_features(
             samples.sha256[wanted].tolist(),
             backbone["input_size"],
             backbone["resize"],
-            ctx.config.ingest.max_pixels,
         )
 
     ctx.require_space(len(cache.missing(samples.sha256[rows].tolist())) * (4 * dim + ID_BYTES))

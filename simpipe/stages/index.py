@@ -19,7 +19,7 @@ QUALITY_K = 10
     version=1,
     reads=("ingest/samples.parquet", "train/encoder.json", "train/encoder.weights.h5"),
     uses=("ingest/manifest.parquet",),
-    config=("index", "ingest.max_pixels", "seed"),
+    config=("index", "seed"),
     outputs=("embeddings.npy", "pretrained.npy", "index.json", "index.bin"),
     logs=("index_quality.json",),
 )

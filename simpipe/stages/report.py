@@ -52,6 +52,7 @@ def report(ctx: Context) -> None:
     neighbours = np.load(ctx.path("evaluate/neighbours.npz"), allow_pickle=False)
     embeddings = np.load(ctx.path("index/embeddings.npy"), mmap_mode="r")
 
+    ctx.require_space(settings.max_mb * 1_000_000 + 8 * len(embeddings))
     ctx.progress.begin("map", len(embeddings), "images")
     xy, projection = project(
         neighbours["all_to_all_ids"],

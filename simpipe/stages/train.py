@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     version=1,
     reads=("ingest/samples.parquet", "sampler/sampler.json"),
     uses=("ingest/manifest.parquet",),
-    config=("train", "ingest.resize", "ingest.max_pixels", "seed"),
+    config=("train", "ingest.resize", "seed"),
     outputs=("encoder.json", "encoder.weights.h5"),
     logs=("history.csv",),
 )

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from conftest import TOYS, executed, proposed, simpipe, toy
 
-import simpipe.cli
+from simpipe import cli
 from simpipe.cli import console
 from simpipe.engine.keys import Reason
 from simpipe.engine.lock import run_lock
@@ -113,7 +113,7 @@ def test_a_fault_of_simpipe_is_told_in_a_sentence(monkeypatch, capsys):
     monkeypatch.setattr("simpipe.cli.rundirs.find_run", broken)
     for arguments in (["status"], ["status", "-vv"]):
         monkeypatch.setattr(sys, "argv", ["simpipe", *arguments])
-        assert simpipe.cli._run() == 1
+        assert cli._run() == 1
         told = capsys.readouterr().err
         assert "error: ZeroDivisionError: by zero\n" in told
         assert "simpipe doctor --json" in told
@@ -287,7 +287,7 @@ def test_an_encoding_with_some_of_them_keeps_those(numbers):
 def _registered() -> bool:
     import codecs
 
-    codecs.register_error("plain", simpipe.cli._spell_plainly)
+    codecs.register_error("plain", cli._spell_plainly)
     return True
 
 

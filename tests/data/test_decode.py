@@ -284,23 +284,25 @@ def test_load_pixels_in_order_and_only_of_the_bytes_expected(tmp_path: Path) -> 
         paths.append(tmp_path / f"{seed}.png")
         photo(seed, 20, 20).save(paths[-1])
     hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
-    loaded = list(load_pixels(paths, hashes, 20, "squash", LIMIT))
+    loaded = list(load_pixels(paths, hashes, 20, "squash"))
     assert len(loaded) == 150
     assert all(np.array_equal(array, np.asarray(photo(seed, 20, 20))) for seed, array in enumerate(loaded))
 
     paths[5].write_bytes(paths[6].read_bytes())  # a good image, but another one
     paths[3].write_bytes(b"")
     paths[1].unlink()
-    stream = load_pixels(paths, hashes, 20, "squash", LIMIT)
+    stream = load_pixels(paths, hashes, 20, "squash")
     next(stream)
     with pytest.raises(DataError, match=r"1\.png changed since ingest read it") as caught:
         next(stream)
     assert caught.value.hint == "run the same command again when the data are at rest"
     for bad in (3, 5):
         with pytest.raises(DataError, match=rf"{bad}\.png changed since"):
-            list(load_pixels(paths[bad:], hashes[bad:], 20, "squash", LIMIT))
-    with pytest.raises(DataError, match=r"2\.png could be decoded by ingest, but not now \(too_large"):
-        list(load_pixels(paths[2:], hashes[2:], 20, "squash", 100))
+            list(load_pixels(paths[bad:], hashes[bad:], 20, "squash"))
+    paths[2].write_bytes(b"never an image")
+    known = hashlib.sha256(b"never an image").hexdigest()
+    with pytest.raises(DataError, match=r"2\.png could be decoded by ingest, but not now"):
+        list(load_pixels(paths[2:3], [known], 20, "squash"))
 
 
 def test_map_ahead_is_bounded_ordered_and_stops() -> None:

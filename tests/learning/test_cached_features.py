@@ -56,7 +56,6 @@ def room(tmp_path):
         cache=tmp_path / "cache",
         source=source,
         path=lambda artifact: tmp_path / "manifest.parquet" if artifact == MANIFEST else None,
-        config=SimpleNamespace(ingest=SimpleNamespace(max_pixels=10**6)),
         progress=Silent(),
         require_space=lambda needed: None,
     )

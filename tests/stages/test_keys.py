@@ -26,7 +26,7 @@ STALE: dict[str, tuple[Any, str]] = {
     "ingest.unseen": (0.0, "ingest"),
     "ingest.split_seed": (1, "ingest"),
     "ingest.near_duplicate_bits": (0, "ingest"),
-    "ingest.max_pixels": (1000, "ingest train index"),
+    "ingest.max_pixels": (1000, "ingest"),
     "ingest.thumbnail_size": (64, "ingest"),
     "sampler.classes_per_batch": (8, "sampler"),
     "sampler.examples_per_class_per_batch": (4, "sampler"),
