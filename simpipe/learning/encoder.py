@@ -3,6 +3,7 @@
 The file never holds code: the network is built by this package, and only numbers are loaded.
 """
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from simpipe.errors import DamagedError
-from simpipe.files import read_json, write_json
+from simpipe.files import atomic_write, read_json, write_json
 from simpipe.learning import backbones, features
 from simpipe.learning.backbones import Backbone
 from simpipe.learning.head import HeadShape, build_head, embedder, normalise
@@ -44,7 +45,16 @@ def feature_recipe(record: dict[str, Any]) -> dict[str, Any]:
 def save_encoder(folder: Path, record: dict[str, Any], head: Any) -> None:
     """Write `record`, with its schema, and the weights of `head`."""
     write_json(folder / RECORD, {"schema": SCHEMA, **record})
-    head.save_weights(folder / WEIGHTS)
+    weights = _WeightsFile()
+    head.save_weights(weights)
+    atomic_write(folder / WEIGHTS, weights.getvalue())
+
+
+class _WeightsFile(io.BytesIO):
+    """Memory that Keras takes for a file: HDF5 crashes the process where a disk is full."""
+
+    def __str__(self) -> str:
+        return WEIGHTS
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """HNSW (Malkov & Yashunin, arXiv:1603.09320) by NMSLIB."""
 
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,10 @@ class NmslibIndex:
         return Neighbours(ids, distances)
 
     def save(self, path: Path) -> None:
-        self._index.saveIndex(str(path), save_data=False)
+        try:
+            self._index.saveIndex(str(path), save_data=False)
+        except RuntimeError as error:  # all that its stream tells of a full disk
+            raise OSError(errno.EIO, f"nmslib could not write it ({error})", str(path)) from error
 
 
 def build(vectors: npt.NDArray[np.float32], m: int, ef_construction: int, ef_search: int) -> NmslibIndex:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @stage(
-    version=1,
+    version=2,
     reads=("ingest/samples.parquet", "sampler/sampler.json"),
     uses=("ingest/manifest.parquet",),
     config=("train", "ingest.resize", "seed"),
