@@ -10,7 +10,7 @@ from typing import Any
 
 from simpipe.errors import DiskError, SimpipeError, StageError, UsageError
 
-_PLAIN = {"…": "...", "→": "->", "≤": "<=", "≥": ">=", "·": "-", "–": "-", "−": "-", "×": "x", "±": "+-"}
+_PLAIN = {"…": "...", "→": "->", "≤": "<=", "–": "-"}
 
 
 def main() -> None:
@@ -33,30 +33,34 @@ def _run() -> int:
 
     try:
         code = app(prog_name="simpipe", standalone_mode=False)
-        _flush_results()
+        sys.stdout.flush()
         return code if isinstance(code, int) else 0
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit):  # the latter is Typer's answer to the former
         return 0  # the reader of stdout, such as `head`, has enough
     except typer.TyperException as error:
         return _tell_usage(error)
     except SimpipeError as error:
         return _tell(error)
     except OSError as error:
-        from simpipe.files import disk_error
-
-        return _tell(disk_error(error, "simpipe", Path("/")), error)
+        return _tell(_of_the_system(error), error)
     except Exception as error:
-        hint = "this is a fault of simpipe: see it with -vv, and report it with `simpipe doctor --json`"
-        return _tell(StageError(f"{type(error).__name__}: {error}", hint=hint), error)
+        return _tell(_fault(error), error)
 
 
-def _flush_results() -> None:
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise DiskError(f"the results cannot be written to stdout: {error.strerror}") from error
+def _of_the_system(error: OSError) -> SimpipeError:
+    """What the operating system refused where nobody has named it better."""
+    from simpipe.files import DISK_ERRORS, disk_error
+
+    if error.errno not in DISK_ERRORS:
+        return _fault(error)
+    if error.filename is None:
+        return DiskError(f"the results cannot be written: {error.strerror}")
+    return disk_error(error, "simpipe", Path("/"))
+
+
+def _fault(error: Exception) -> SimpipeError:
+    hint = "this is a fault of simpipe: see it with -vv, and report it with `simpipe doctor --json`"
+    return StageError(f"{type(error).__name__}: {error}", hint=hint)
 
 
 def _tell_usage(error: Any) -> int:

@@ -40,7 +40,7 @@ class Console:
         self._task: TaskID | None = None
         self._label, self._unit, self._done = "", "", 0
         self._total: int | None = None
-        self._spoken = time.monotonic()
+        self._began = self._spoken = time.monotonic()
         self.journal: Path | None = None
         self.notes: list[str] = []
 
@@ -66,7 +66,7 @@ class Console:
         self._stop_if_wished()
         self.close()
         self._label, self._total, self._done, self._unit = label, total, 0, unit
-        self._spoken = time.monotonic()
+        self._began = self._spoken = time.monotonic()
         if not self._quiet and is_lively_terminal():
             self._bars = _bars()
             self._bars.start()
@@ -79,8 +79,17 @@ class Console:
         elif time.monotonic() - self._spoken > QUIET_SECONDS:
             self._spoken = time.monotonic()
             total = f" of {self._total:,}" if self._total else ""
-            self._line(f"  {self._label} {self._done:,}{total} {self._unit} {detail}".rstrip())
+            told = f"  {self._label} {self._done:,}{total} {self._unit} {detail}".rstrip()
+            self._line(f"{told}{self._left()}")
         self._stop_if_wished()
+
+    def _left(self) -> str:
+        """How long it takes yet, if it goes on as it went."""
+        if not self._total or not self._done:
+            return ""
+        seconds = (time.monotonic() - self._began) / self._done * (self._total - self._done)
+        minutes, seconds = divmod(round(seconds), 60)
+        return f", {minutes}:{seconds:02} left"
 
     def note(self, text: str) -> None:
         self.notes.append(text)

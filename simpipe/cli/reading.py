@@ -41,10 +41,12 @@ def status(
     notes = [f"in use by {busy}"] if busy else []
     notes += [] if source.is_dir() else [f"{source} is gone; taken as it was"]
     notes += changed_libraries(run, PIPELINE)
-    notes += damaged_copy(run)
+    damaged = [] if run.config.is_file() else [f"{run.config} is missing"]
+    damaged += damaged_copy(run)
     stale = any(assessment.runs for assessment in assessments)
     mend = run.command(source)
-    print_plan(run, assessments, STAGE_NAMES, as_json, notes, mend if stale and not busy else None)
+    next_command = mend if (stale or damaged) and not busy else None
+    print_plan(run, assessments, STAGE_NAMES, as_json, notes + damaged, next_command)
     if check and stale:
         raise CheckError(f"{run.path} is not up to date", hint=mend)
 

@@ -38,7 +38,7 @@ def find_run(name: str | None, runs_dir: Path) -> RunDir:
     if (runs_dir / name / "config.yaml").is_file():
         raise DamagedError(
             f"{runs_dir / name / 'run.json'} is missing",
-            hint=f"write it anew: {_anew(RunDir(runs_dir / name))}",
+            hint=f"write it anew: {RunDir(runs_dir / name).command(Path('DATA'))}",
         )
     present = run_names(runs_dir)
     import difflib
@@ -118,15 +118,14 @@ def config_of(run: RunDir) -> "Config":
     """
     from simpipe.config import read_resolved
 
-    written = run.describe()["config"]["sha256"]
-    if not run.config.is_file():
-        raise DamagedError(f"{run.config} is missing", hint=f"write it anew: {_anew(run)}")
-    return read_resolved(run.config, written)
-
-
-def _anew(run: RunDir) -> str:
-    """The command that writes the run's own files again; the words in capitals are to be filled in."""
-    return run.command(Path("DATA"), "CONFIG")
+    document = run.describe()
+    try:
+        if not run.config.is_file():
+            raise DamagedError(f"{run.config} is missing")
+        return read_resolved(run.config, document["config"]["sha256"])
+    except DamagedError as error:
+        anew = run.command(Path(document["source"]), "CONFIG")
+        raise DamagedError(error.message, hint=f"write it anew: {anew}") from error
 
 
 def config_values(run: RunDir) -> dict[str, Any]:

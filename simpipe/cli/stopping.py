@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from simpipe.cli.failures import failure_text, wants_json
@@ -107,8 +107,7 @@ def _next_signal(reader: int, seconds: float | None = None) -> int:
 
 def _leave(number: int, told: bool) -> None:
     """End this process and those that it started; say how to go on, if that was not `told`."""
-    if not told:
-        _tell(failure_text(stopped(number)))
+    _tell("" if told else failure_text(stopped(number)))
     children = sys.modules.get("multiprocessing")
     for child in children.active_children() if children else ():
         child.kill()
@@ -122,7 +121,7 @@ def _tell(text: str) -> None:
     on_terminal = os.isatty(2)
     bar = _SHOW_CURSOR if on_terminal and "rich.live" in sys.modules else ""
     start = "\n" if on_terminal else ""  # the terminal has shown ^C, or a bar
-    encoding = getattr(
-        sys.__stderr__, "encoding", "utf-8"
-    )  # a bar puts a stand-in in the place of sys.stderr
-    os.write(2, f"{bar}{start}{text}\n".encode(encoding, "plain"))
+    end = "\n" if text else ""
+    encoding = getattr(sys.__stderr__, "encoding", "utf-8")  # sys.stderr is a stand-in under a bar
+    with suppress(OSError):  # the terminal may be gone; that is what HUP says
+        os.write(2, f"{bar}{start}{text}{end}".encode(encoding, "plain"))

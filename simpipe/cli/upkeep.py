@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from simpipe.cli.options import AsJson, RunName, RunsDir
+from simpipe.cli.options import AsJson, RunName, RunsDir, Verbose
 from simpipe.errors import DamagedError, DiskError, UsageError
 
 if TYPE_CHECKING:
@@ -26,10 +26,16 @@ def verify(
         bool, typer.Option("--no-images", help="Only what the run wrote, not the images.")
     ] = False,
     as_json: AsJson = False,
+    verbose: Verbose = 0,
 ) -> None:
     """Hash all that a run wrote and was made of, and compare. Takes no lock, writes nothing.
 
     Exits with 5 if anything is damaged, missing or changed. It finds accidents, not forgeries.
+
+    \b
+    Examples:
+      simpipe verify
+      simpipe verify --run baseline --no-images
     """
     from simpipe.cli.console import Console
     from simpipe.cli.results import print_json
@@ -92,10 +98,16 @@ def gc(
         ),
     ] = DAYS,
     as_json: AsJson = False,
+    verbose: Verbose = 0,
 ) -> None:
-    """List leftovers of killed runs and memos without a run; delete them with --apply.
+    """List what killed runs left, and memos that no run uses.
 
-    Nothing else is touched. Runs that another process works on are skipped.
+    With --apply, delete it. Nothing else is touched. Runs that another process works on are skipped.
+
+    \b
+    Examples:
+      simpipe gc
+      simpipe gc --older-than 7 --apply
     """
     from simpipe.cli.results import print_json
     from simpipe.runs.cleaning import clean

@@ -47,9 +47,7 @@ def read_resolved(path: Path, written: str | None = None) -> Config:
     cut_short = missing or document.text[-1:] != [""]
     if not document.problems and cut_short and sha256_file(path) != written:
         lacks = f"it has no {missing[0]}" if missing else "its last line has no end"
-        raise DamagedError(
-            f"{path} is not whole: {lacks}", hint="write it anew: simpipe run DATA --config CONFIG"
-        )
+        raise DamagedError(f"{path} is not whole: {lacks}")
     return _checked(document, ())
 
 

@@ -32,7 +32,7 @@ def require_upstream(run: RunDir, stages: Sequence[Stage], request: Request) -> 
             continue
         name = assessment.stage.name
         why = "; ".join(map(str, assessment.reasons))
-        hint = f"{request.command or run.command(request.source)} --to {name}"
+        hint = f"{request.command or run.command(request.source)} --to {before[-1].name}"
         if assessment.state == "damaged":
             raise DamagedError(f"{why}", hint=f"rebuild it: {hint}")
         raise UpstreamError(

@@ -56,10 +56,12 @@ class RunDir:
 
         Args:
             source: the user's data.
-            config: a configuration; the one that the run has if not given.
+            config: a configuration; the one that the run has if not given, and CONFIG, to be filled in, if it
+                has lost that.
             settings: what `--set` changes in it.
         """
-        words = ["simpipe", "run", str(source), "--config", config or str(self.config), "--name", self.name]
+        config = config or (str(self.config) if self.config.is_file() else "CONFIG")
+        words = ["simpipe", "run", str(source), "--config", config, "--name", self.name]
         if self.path.parent != Path("runs"):
             words += ["--runs-dir", str(self.path.parent)]
         for setting in settings:

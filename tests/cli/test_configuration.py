@@ -8,7 +8,9 @@ import pytest
 import yaml
 from conftest import simpipe
 
-from simpipe.config import Config, dump_yaml, flatten, load, override
+from simpipe.cli.rundirs import request_of, save_request
+from simpipe.config import Config, flatten, load, override
+from simpipe.engine.rundir import RunDir
 from simpipe.stages import PIPELINE
 
 
@@ -16,10 +18,9 @@ from simpipe.stages import PIPELINE
 def runs(tmp_path: Path) -> Path:
     """Two runs that were never started, the second of them the latest."""
     for name, setting in (("quick", "train.epochs=7"), ("other", "train.epochs=8")):
-        (tmp_path / "runs" / name).mkdir(parents=True)
-        (tmp_path / "runs" / name / "run.json").write_text("{}")
-        (tmp_path / "runs" / name / "config.yaml").write_text(dump_yaml(override(Config(), [setting])))
-    (tmp_path / "runs/.latest").write_text("other\n")
+        run = RunDir(tmp_path / "runs" / name)
+        run.path.mkdir(parents=True)
+        save_request(run, request_of(tmp_path, override(Config(), [setting]), []))
     return tmp_path
 
 

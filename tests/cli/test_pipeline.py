@@ -201,7 +201,7 @@ def test_a_stale_upstream_and_a_damaged_artifact_stop_a_lone_stage(place):
     stale = simpipe("evaluate", "--set", "train.epochs=3", cwd=place)
     assert stale.returncode == 4
     assert "train.epochs" in stale.stderr
-    assert "--to train" in stale.stderr
+    assert "--to calibrate" in stale.stderr
     (place / RUN / "index/embeddings.npy").write_bytes(b"rubbish")
     damaged = simpipe("evaluate", cwd=place)
     assert damaged.returncode == 5

@@ -32,7 +32,13 @@ class Started:
     def __init__(self, cwd: Path, place: str, *arguments: str, code: str = "", grace: float = 1000, **how):
         self.held = cwd / "held"
         self.held.unlink(missing_ok=True)
-        environment = {**os.environ, "HOLD": place, "HELD": str(self.held), "GRACE": str(grace)}
+        environment = {
+            **os.environ,
+            "HOLD": place,
+            "HELD": str(self.held),
+            "GRACE": str(grace),
+            "TERM": "xterm",
+        }
         command = [sys.executable, *(["-c", code] if code else [str(TOYS)]), *arguments]
         how = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "bufsize": 0} | how
         self.process = subprocess.Popen(command, cwd=cwd, env=environment, **how)
@@ -280,15 +286,25 @@ def test_a_reader_that_sleeps_does_not_hold_it_up(start):
     assert started.process.wait(PATIENCE) - 128 in (INT, TERM)
 
 
-def test_ctrl_c_on_a_terminal(start):
+@pytest.mark.parametrize("number", [TERM, HUP])
+def test_a_listener_that_is_gone_does_not_hold_it_up(start, number):
+    started = start("native learning", "run", "data", grace=0.1)
+    started.process.stderr.close()
+    started.wait()
+    started.send(number)
+    assert started.process.wait(PATIENCE) == 128 + number
+
+
+def ctrl_c_on_terminal(start: Callable[..., Started], place: str, *arguments: str) -> tuple[int, str]:
+    """Type Ctrl-C on the terminal of a command; its exit code, and all that the terminal was sent."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
-    environ = {"stdin": slave, "stdout": slave, "stderr": slave, "start_new_session": True}
 
     def take_terminal() -> None:
         fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
 
-    started = start("native drawing", "run", "data", preexec_fn=take_terminal, **environ)
+    streams = {"stdin": slave, "stdout": slave, "stderr": slave}
+    started = start(place, *arguments, preexec_fn=take_terminal, start_new_session=True, **streams)
     os.close(slave)
     worker = started.wait()
     os.write(master, b"\x03")
@@ -296,12 +312,24 @@ def test_ctrl_c_on_a_terminal(start):
     while chunk := _read(master):
         shown += chunk
     os.close(master)
-    assert started.process.wait(PATIENCE) == 130
-    assert b"Traceback" not in shown, shown.decode()
-    assert b"\r\nstopping at the next good place" in shown
-    assert b"stopped; what was done is kept\r\n" in shown
-    assert shown.rfind(b"\x1b[?25h") >= shown.rfind(b"\x1b[?25l"), "the cursor is hidden"
+    code = started.process.wait(PATIENCE)
     until(lambda: is_gone(worker))
+    assert b"Traceback" not in shown, shown.decode()
+    assert shown.rfind(b"\x1b[?25h") > shown.rfind(b"\x1b[?25l"), "the cursor is hidden"
+    return code, shown.decode()
+
+
+def test_ctrl_c_on_a_terminal(start):
+    code, shown = ctrl_c_on_terminal(start, "native drawing", "run", "data")
+    assert code == 130
+    assert "\r\nstopping at the next good place" in shown
+    assert "stopped; what was done is kept\r\n" in shown
+
+
+def test_ctrl_c_on_a_terminal_where_there_is_nothing_to_keep(start):
+    code, shown = ctrl_c_on_terminal(start, "native hashing", "run", "data", "--dry-run")
+    assert code == 130
+    assert "stop" not in shown
 
 
 def _read(terminal: int) -> bytes:
