@@ -16,10 +16,11 @@ test: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadfile -m "not faults"
+	$(BIN)/pytest -m faults
 
 faults: $(VENV)/installed-dev
-	SIMPIPE_FAULTS=all $(BIN)/pytest tests/engine
+	SIMPIPE_FAULTS=all $(BIN)/pytest -m faults
 
 bench: $(VENV)/installed-dev
 	$(BIN)/python -m tests.benchmarks

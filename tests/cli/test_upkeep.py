@@ -32,7 +32,14 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """`runs/toy`, which has nothing but its run.json; the working folder is the one above."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs" / "toy").mkdir(parents=True)
-    write_json(Path("runs/toy/run.json"), {"schema": RUN_SCHEMA, "source": str(tmp_path / "data")})
+    write_json(
+        Path("runs/toy/run.json"),
+        {
+            "schema": RUN_SCHEMA,
+            "source": str(tmp_path / "data"),
+            "config": {"sha256": "0" * 64, "values": {}},
+        },
+    )
     Path("runs/.latest").write_text("toy\n")
     return Path("runs")
 

@@ -396,7 +396,9 @@ def test_select_refuses(arguments):
 
 def test_moved_data_are_the_same_data_and_other_data_are_refused(run):
     ran(run)
-    write_json(run.path / "run.json", {"schema": "simpipe.run/1", "source": str(request(run).source)})
+    config = {"sha256": "", "values": {}}
+    document = {"schema": "simpipe.run/1", "source": str(request(run).source), "config": config}
+    write_json(run.path / "run.json", document)
     other = run.path.parents[1] / "other"
     other.mkdir()
     (other / "numbers.txt").write_text("1 2 3")

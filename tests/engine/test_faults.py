@@ -22,6 +22,8 @@ from toy_pipeline import EPOCHS, OUTPUTS
 
 from simpipe.data.scan import RACY_NS
 
+pytestmark = pytest.mark.faults
+
 EVERYTHING = os.environ.get("SIMPIPE_FAULTS") == "all"
 STRIDE = 1 if EVERYTHING else 5
 THOROUGH = ("kill", "eio")

@@ -89,6 +89,7 @@ def fresh_place(undisturbed: Path, folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.faults
 def test_kills_at_any_file_operation_of_the_real_pipeline(undisturbed, shim, tmp_path, capsys):
     expected = outputs(undisturbed / "runs/quick")
     chance, killed, ended = random.Random(0), 0, 0  # noqa: S311
