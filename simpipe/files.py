@@ -9,6 +9,7 @@ import re
 import shutil
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,23 +31,19 @@ def atomic_write(path: Path, content: bytes | str) -> None:
     """
     raw = content.encode() if isinstance(content, str) else content
     for leftover in _leftovers(path):
-        leftover.unlink(missing_ok=True)
+        with suppress(OSError):
+            leftover.unlink()
     temporary = path.with_name(f".{path.name}.{os.getpid()}@{socket.gethostname()}")
     try:
-        with open(temporary, "wb", opener=_for_the_owner) as stream:
+        with temporary.open("wb") as stream:
             stream.write(raw)
             stream.flush()
             os.fsync(stream.fileno())
-        temporary.chmod(0o644)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
-
-
-def _for_the_owner(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 def _leftovers(path: Path) -> Iterator[Path]:
@@ -61,11 +58,11 @@ def is_alive(pid: int) -> bool:
     """Whether a process with that number runs on this machine, anybody's."""
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except OSError:
         return True  # somebody else's
-    return True
+    return pid > 0
 
 
 def sync_folder(folder: Path) -> None:
@@ -106,7 +103,18 @@ def digest(document: Any) -> str:
 
 def pretty_json(document: Any) -> str:
     """`document` as sorted and indented JSON: for people, for `diff`, and for equal bytes."""
-    return json.dumps(document, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps(document, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
+    if not _is_text(text):  # the name of a file need not be
+        text = json.dumps(document, sort_keys=True, indent=1, allow_nan=False)
+    return text + "\n"
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def write_json(path: Path, document: Any) -> None:

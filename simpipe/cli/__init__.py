@@ -55,7 +55,7 @@ def _of_the_system(error: OSError) -> SimpipeError:
         return _fault(error)
     if error.filename is None:
         return DiskError(f"the results cannot be written: {error.strerror}")
-    return disk_error(error, "simpipe", Path("/"))
+    return disk_error(error, "simpipe", Path(str(error.filename)))
 
 
 def _fault(error: Exception) -> SimpipeError:

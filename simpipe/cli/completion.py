@@ -15,8 +15,9 @@ _CUT_KEY = "SIMPIPE_COMPLETED_KEY"
 
 def run_names(ctx: typer.Context) -> list[str]:
     """The runs in the folder of runs."""
-    folder = Path(ctx.params.get("runs_dir") or "runs")
-    return sorted(path.parent.name for path in folder.glob("*/run.json"))
+    from simpipe.cli.rundirs import run_names
+
+    return run_names(Path(ctx.params.get("runs_dir") or "runs"))
 
 
 def stage_names() -> list[str]:

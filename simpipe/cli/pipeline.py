@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from simpipe.engine.plan import Request
 
 
+MOST_BYTES = 200
+"""A name of more would not fit a file system, with what is put around it."""
+
+
 def _stage_option(name: str, help_text: str) -> Any:
     return typer.Option(name, metavar="STAGE", help=help_text, autocompletion=stage_names)
 
@@ -71,7 +75,7 @@ def run(
       simpipe run photos/ --config quick --name first-look
       simpipe run photos/ --config mine.yaml --set train.epochs=60 --dry-run
     """
-    from simpipe.cli.rundirs import request_of
+    from simpipe.cli.rundirs import request_of, require_own_folder
     from simpipe.config import config_stem, load
     from simpipe.engine.plan import select
     from simpipe.engine.requirements import require_same_data, require_upstream
@@ -83,6 +87,7 @@ def run(
     target = RunDir(Path(runs_dir) / _valid_name(name or config_stem(config)))
     if not data.is_dir():
         raise UsageError(f"no such folder: {data}", hint="give the folder that has one sub-folder per label")
+    require_own_folder(target, data)
     console = _console(as_json, quiet, verbose)
     request = request_of(data.resolve(), wanted, selected)
     request = replace(
@@ -99,7 +104,7 @@ def run(
     if dry_run:
         _plan_only(target, request, check, as_json)
     else:
-        _show(target, _work(target, request, check, wait, console), console.notes, as_json, quiet)
+        _show(target, _work(target, lambda: request, check, wait, console), console.notes, as_json, quiet)
 
 
 def add_stage_commands(app: typer.Typer) -> None:
@@ -131,23 +136,25 @@ def _stage_command(stage: Stage) -> Callable[..., None]:
         from simpipe.engine.requirements import require_upstream
 
         target = find_run(run_name, runs_dir)
-        config = config_of(target)
-        if overrides:
-            config = override(config, overrides)
         console = _console(as_json, quiet, verbose)
-        source = Path(target.describe()["source"])
-        request = request_of(source, config, [stage.name])
-        request = replace(
-            request,
-            forced=frozenset([stage.name] if force else []),
-            source_may_be_gone=True,
-            progress=console,
-            command=target.command(source, None, overrides or []),
-        )
+
+        def ask() -> "Request":
+            config = config_of(target)
+            if overrides:
+                config = override(config, overrides)
+            source = Path(target.describe()["source"])
+            return replace(
+                request_of(source, config, [stage.name]),
+                forced=frozenset([stage.name] if force else []),
+                source_may_be_gone=True,
+                progress=console,
+                command=target.command(source, None, overrides or []),
+            )
+
         if dry_run:
-            _plan_only(target, request, require_upstream, as_json)
+            _plan_only(target, ask(), require_upstream, as_json)
             return
-        outcomes = _work(target, request, require_upstream, wait, console)
+        outcomes = _work(target, ask, require_upstream, wait, console)
         if overrides:
             console.note(f"{', '.join(overrides)}: kept in {target.config}")
         _show(target, outcomes, console.notes, as_json, quiet)
@@ -173,18 +180,25 @@ def _plan_only(target: RunDir, request: "Request", check: Check, as_json: bool) 
     print_plan(target, plan(target, PIPELINE, looked), request.selected, as_json)
 
 
-def _work(target: RunDir, request: "Request", check: Check, wait: float, console: Console) -> "list[Outcome]":
-    """Look at the data, take the run, and bring it up to date."""
+def _work(
+    target: RunDir, ask: "Callable[[], Request]", check: Check, wait: float, console: Console
+) -> "list[Outcome]":
+    """Take the run, look at the data, and bring it up to date.
+
+    `ask` is called under the lock: a lone stage is asked for with the configuration that the run has then.
+    """
     from simpipe.cli.rundirs import make_folders, save_request
     from simpipe.engine.execute import execute
     from simpipe.engine.plan import look
 
     with stopping_gently():
         make_folders(target.cache)
-        looked = look(target, PIPELINE, request)  # bad data leave no run behind, so this comes first
-        make_folders(target.path)
+        if not (target.path / "run.json").is_file():
+            look(target, PIPELINE, ask())  # bad data leave no run behind
+            make_folders(target.path)
         with _taken(target, console, wait):
-            looked = look(target, PIPELINE, request) if wait else looked
+            request = ask()
+            looked = look(target, PIPELINE, request)
             check(target, PIPELINE, looked)
             save_request(target, request)
             return execute(target, PIPELINE, looked, console)
@@ -212,7 +226,7 @@ def _taken(target: RunDir, console: Console, wait: float) -> Iterator[None]:
             yield
         finally:
             console.close()
-            publish_report(target)
+        publish_report(target)
 
 
 def _show(target: RunDir, outcomes: "list[Outcome]", notes: list[str], as_json: bool, quiet: bool) -> None:
@@ -232,6 +246,7 @@ def _show(target: RunDir, outcomes: "list[Outcome]", notes: list[str], as_json: 
 
 
 def _valid_name(name: str) -> str:
-    if not name or name.startswith(".") or "/" in name or "\0" in name:
+    plain = name.isprintable() and name == name.strip() and len(name.encode()) <= MOST_BYTES
+    if not name or name.startswith(".") or "/" in name or not plain:
         raise UsageError(f"{name!r} cannot be the name of a run", hint="letters, digits, - and _ are safe")
     return name

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from simpipe import __version__
 from simpipe.engine.plan import Request
-from simpipe.engine.rundir import RUN_SCHEMA, RunDir, damage, is_sealed, readable_receipt
+from simpipe.engine.rundir import RUN_SCHEMA, RunDir, damage, readable_receipt, sealed_key
 from simpipe.errors import DamagedError, DiskError, UsageError
 from simpipe.files import atomic_write, disk_error, pretty_json, sha256_file
 
@@ -61,11 +61,33 @@ def _last_run(runs_dir: Path) -> str:
     except OSError as error:
         raise DiskError(f"{runs_dir / LATEST} cannot be read: {error.strerror}") from error
     if text.endswith("\n") and text.strip():
-        return text.strip()
+        return text.removesuffix("\n")
     raise DamagedError(
         f"{runs_dir / LATEST} is not whole",
         hint=f"name the run: --run NAME; there are {', '.join(run_names(runs_dir)) or 'none'}",
     )
+
+
+def require_own_folder(run: RunDir, source: Path) -> None:
+    """Refuse to work in a folder that is the user's: stages replace what lies in their places.
+
+    Raises:
+        UsageError: the run would lie where the data are, or in a folder that holds something else.
+    """
+    folder, data = run.path.resolve(), source.resolve()
+    if folder == data or folder in data.parents:
+        raise UsageError(
+            f"the run {run.path} would lie over the data {source}", hint="choose another --name or --runs-dir"
+        )
+    marks = ("run.json", "config.yaml", ".lock")
+    if (
+        run.path.is_dir()
+        and any(run.path.iterdir())
+        and not any((run.path / mark).exists() for mark in marks)
+    ):
+        raise UsageError(
+            f"{run.path} is not a run, and something lies in it", hint="choose another --name or --runs-dir"
+        )
 
 
 def request_of(source: Path, config: Any, selected: Sequence[str]) -> Request:
@@ -150,7 +172,7 @@ def _hash(path: Path) -> str | None:
 
 def publish_report(run: RunDir) -> None:
     """Copy the report to the top of the run, where people look for it, unless the copy is there and whole."""
-    if damaged_copy(run) and is_sealed(run.stage("report")):
+    if damaged_copy(run) and sealed_key(run.stage("report")):
         with _writing(run.path / "report.html"):
             atomic_write(run.path / "report.html", (run.stage("report") / "report.html").read_bytes())
 

@@ -147,12 +147,12 @@ def _failures_named(run: RunDir, stage: Stage) -> Iterator[None]:
     except SimpipeError as error:
         record(run.path, error.code, stage=stage.name, error=error.message)
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         record(run.path, "failed", stage=stage.name, error=traceback.format_exc())
         raise _named(error, run, stage) from error
 
 
-def _named(error: Exception, run: RunDir, stage: Stage) -> SimpipeError:
+def _named(error: BaseException, run: RunDir, stage: Stage) -> SimpipeError:
     if isinstance(error, OSError) and error.errno in DISK_ERRORS:
         return disk_error(error, stage.name, run.path, _bytes_in(run.stage(stage.name)))
     hint = f"the details are at the end of {run.path / 'log.jsonl'}"

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -21,6 +21,9 @@ OFF = "SIMPIPE_LOCK"
 """Set this variable to `off` where the file system knows no locks; then see to it yourself."""
 
 POLL_SECONDS = 0.1
+
+PATIENCE_SECONDS = 0.3
+"""A command that only looks whether a run may be cleaned holds it for less."""
 
 WAIT_SECONDS = 3600
 """What is proposed to somebody who found the run locked."""
@@ -34,6 +37,7 @@ class Holder:
     host: str
     since: str
     command: str
+    birth: str | None = None
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host} since {self.since} ({self.command})"
@@ -53,13 +57,15 @@ def run_lock(folder: Path, wait: float = 0, waiting: Callable[[str], None] | Non
         DiskError: the folder cannot be written, or its file system knows no locks.
     """
     try:
-        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     except OSError as error:
         raise disk_error(error, "the lock of the run", folder) from error
     _held.add(descriptor)
     try:
         if os.environ.get(OFF) != "off":
-            _take(descriptor, folder, time.monotonic() + wait, waiting)
+            _take(
+                descriptor, folder, time.monotonic() + max(wait, PATIENCE_SECONDS), waiting if wait else None
+            )
         _sign(descriptor)
         try:
             yield
@@ -105,6 +111,7 @@ def _sign(descriptor: int) -> None:
         socket.gethostname(),
         datetime.now().astimezone().isoformat(timespec="seconds"),
         _command_line(),
+        _birth(os.getpid()),
     )
     with suppress(OSError):
         os.ftruncate(descriptor, 0)
@@ -122,11 +129,21 @@ def holder(folder: Path) -> Holder | None:
     """
     try:
         found = Holder(**json.loads((folder / ".lock").read_bytes()))
+        found = replace(found, pid=int(found.pid))
     except (OSError, ValueError, TypeError):
         return None
-    if not isinstance(found.pid, int) or (found.host == socket.gethostname() and not is_alive(found.pid)):
+    is_it = is_alive(found.pid) and found.birth == _birth(found.pid)
+    return found if is_it or found.host != socket.gethostname() else None
+
+
+def _birth(pid: int) -> str | None:
+    """When a process began, and under which start of the machine: numbers of processes come again."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except (OSError, UnicodeDecodeError):
         return None
-    return found
+    return f"{boot} {status.rpartition(')')[2].split()[19]}"
 
 
 _held: set[int] = set()

@@ -6,7 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from simpipe.engine.keys import Reason, differences, key_document
-from simpipe.engine.rundir import RECEIPT, RunDir, damage, read_receipt, readable_receipt, sealed_under
+from simpipe.engine.rundir import (
+    RECEIPT,
+    RunDir,
+    damage,
+    lists_other_files,
+    read_receipt,
+    readable_receipt,
+    sealed_under,
+)
 from simpipe.engine.stage import Content, Stage
 from simpipe.errors import DamagedError, NewerError, UpstreamError, UsageError
 from simpipe.files import digest, sha256_file
@@ -28,6 +36,7 @@ class Request:
         progress: who hears of long looks at the source.
         command: the command line that brings the whole run to what is asked; for messages.
         content: what each stage reads outside the run, by the stage's name; `look` fills it in.
+        paths: the values of `files` before `look` put the files' hashes in their place.
     """
 
     source: Path
@@ -41,6 +50,7 @@ class Request:
     progress: Progress = field(default_factory=Silent)
     command: str = ""
     content: Mapping[str, Content] = field(default_factory=dict)
+    paths: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -108,8 +118,9 @@ def look(run: RunDir, stages: Sequence[Stage], request: Request) -> Request:
         SimpipeError: the source cannot be used.
     """
     content = {stage.name: _content(run, stage, request) for stage in stages if stage.content}
-    hashed = {key: _file_hash(request.values[key]) for key in request.files}
-    return replace(request, content=content, values={**request.values, **hashed})
+    paths = {key: request.values[key] for key in request.files}
+    hashed = {key: file_hash(value) for key, value in paths.items()}
+    return replace(request, content=content, values={**request.values, **hashed}, paths=paths)
 
 
 def _content(run: RunDir, stage: Stage, request: Request) -> Content:
@@ -126,11 +137,11 @@ def _content(run: RunDir, stage: Stage, request: Request) -> Content:
 def read_content(run: RunDir, stage: Stage, request: Request) -> Content:
     """What the stage reads in the source folder, as it is now."""
     if stage.content is None:
-        return Content({})
+        raise LookupError(f"{stage.name} reads nothing outside the run")
     return stage.content(request.source, run.cache, request.progress, request.remember)
 
 
-def _file_hash(value: Any) -> Any:
+def file_hash(value: Any) -> Any:
     """The hash of the file that `value` is the absolute path of; `value` itself if it is none."""
     path = Path(str(value))
     return f"sha256:{sha256_file(path)}" if path.is_absolute() and path.is_file() else value
@@ -148,7 +159,7 @@ def assess(run: RunDir, stage: Stage, request: Request, dirty: frozenset[str] = 
     Raises:
         NewerError: a newer simpipe wrote the stage.
     """
-    receipt, problem = _standing(run, stage)
+    receipt, problem = _receipt_and_damage(run, stage)
     damaged = [Reason("damaged", detail=problem)] if problem else []
     waiting = sorted(stage.upstream & dirty)
     if waiting:
@@ -172,7 +183,7 @@ def assess(run: RunDir, stage: Stage, request: Request, dirty: frozenset[str] = 
     return Assessment(stage, state, reasons, document)
 
 
-def _standing(run: RunDir, stage: Stage) -> tuple[dict[str, Any] | None, str | None]:
+def _receipt_and_damage(run: RunDir, stage: Stage) -> tuple[dict[str, Any] | None, str | None]:
     """The receipt of the generation that counts, and what is damaged of it."""
     folder = run.standing(stage.name)
     try:
@@ -183,7 +194,7 @@ def _standing(run: RunDir, stage: Stage) -> tuple[dict[str, Any] | None, str | N
         return None, error.message
     if receipt is None:
         return None, None
-    if receipt["key_doc"].get("version") == stage.version and receipt["outputs"].keys() != set(stage.outputs):
+    if lists_other_files(receipt, stage):
         return receipt, f"{folder / RECEIPT} lists other files than the stage writes"
     return receipt, next(damage(folder, receipt["outputs"]), None)
 

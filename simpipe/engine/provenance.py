@@ -9,7 +9,6 @@ import sys
 from collections.abc import Mapping
 from functools import cache
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 LIBRARIES = (
@@ -45,7 +44,7 @@ def provenance(values: Mapping[str, Any]) -> dict[str, Any]:
         "threads": {name: value for name, value in os.environ.items() if name.endswith("_NUM_THREADS")},
         "seeds": {key: value for key, value in values.items() if key.rpartition(".")[2].endswith("seed")},
         "command": sys.argv,
-        "git": _git_state(Path.cwd()),
+        "git": _git_state(),
     }
 
 
@@ -66,14 +65,14 @@ def version(name: str) -> str | None:
 
 
 @cache
-def _git_state(folder: Path) -> dict[str, Any] | None:
-    """The commit of the repository that `folder` is in, and whether it had changes; asked once a process."""
+def _git_state() -> dict[str, Any] | None:
+    """The commit of the repository that the command was called in, and whether it had changes."""
     git = shutil.which("git")
     if git is None:
         return None
 
     def answer(*arguments: str) -> str:
-        command = [git, "--no-optional-locks", "-C", str(folder), *arguments]
+        command = [git, "--no-optional-locks", *arguments]
         return subprocess.run(
             command, capture_output=True, text=True, errors="replace", timeout=GIT_SECONDS, check=True
         ).stdout.strip()

@@ -5,10 +5,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from simpipe.engine.plan import Request, plan, read_content
+from simpipe.engine.plan import Request, file_hash, plan, read_content
 from simpipe.engine.provenance import drift
 from simpipe.engine.rundir import RunDir, readable_receipt
-from simpipe.engine.stage import Stage
+from simpipe.engine.stage import Stage, covers
 from simpipe.errors import DamagedError, NewerError, UpstreamError, UsageError
 from simpipe.files import sha256_file
 
@@ -75,6 +75,11 @@ def changed_inputs(run: RunDir, stage: Stage, request: Request, key_document: Ma
         f"{run.path / artifact} has other content or is gone"
         for artifact in stage.reads
         if _hash(run.path / artifact) != key_document["inputs"][artifact]
+    ]
+    told += [
+        f"{path} ({key}) has other content or is gone"
+        for key, path in request.paths.items()
+        if covers(stage.config, key) and file_hash(path) != key_document["config"][key]
     ]
     if stage.content:
         before, after = request.content[stage.name], read_content(run, stage, request)

@@ -9,6 +9,7 @@ The folders in `.stage/` and `.old/` have names that no other process uses, so t
 writes spoils nothing, and what cannot be deleted is in nobody's way.
 """
 
+import errno
 import os
 import shlex
 import shutil
@@ -89,7 +90,7 @@ class RunDir:
         place = self.stage(name)
         if os.path.lexists(place):
             return place
-        left = (folder for folder in (*self.staged(name), *self.replaced(name)) if is_sealed(folder))
+        left = (folder for folder in (*self.staged(name), *self.replaced(name)) if sealed_key(folder))
         return next(left, place)
 
     def describe(self) -> dict[str, Any]:
@@ -175,21 +176,31 @@ def damage(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> Iterator[str
             yield f"{path} cannot be read ({error.strerror})"
 
 
-def is_sealed(folder: Path) -> bool:
-    """Whether `folder` is whole: its receipt fits its files."""
+def sealed_key(folder: Path) -> str | None:
+    """The key under which `folder` was sealed; None if it is not whole.
+
+    Raises:
+        NewerError: a newer simpipe sealed it.
+    """
     try:
         receipt = read_receipt(folder)
+    except NewerError:
+        raise
     except DamagedError:
-        return False
-    return receipt is not None and not any(damage(folder, receipt["outputs"]))
+        return None
+    return str(receipt["key"]) if receipt and not any(damage(folder, receipt["outputs"])) else None
+
+
+def lists_other_files(receipt: Mapping[str, Any], stage: Stage) -> bool:
+    """Whether a receipt of this version of the stage lists other files than the stage writes."""
+    listed = (receipt["outputs"].keys(), receipt["logs"].keys())
+    of_this_version = receipt["key_doc"].get("version") == stage.version
+    return of_this_version and listed != (set(stage.outputs), set(stage.logs))
 
 
 def sealed_under(run: RunDir, name: str, key: str) -> Path | None:
     """What a killed run of the stage finished under `key`, and did not commit any more."""
-    for folder in run.staged(name):
-        if is_sealed(folder) and (read_receipt(folder) or {}).get("key") == key:
-            return folder
-    return None
+    return next((folder for folder in run.staged(name) if sealed_key(folder) == key), None)
 
 
 def new_staging(run: RunDir, name: str) -> Path:
@@ -206,7 +217,7 @@ def seal(folder: Path, stage: Stage, receipt: Mapping[str, Any]) -> None:
         RuntimeError: the stage did not write what it declares, or wrote something else; a bug.
     """
     expected = {*stage.outputs, *stage.logs}
-    found = {path.name for path in folder.iterdir()}
+    found = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
     if found != expected:
         raise RuntimeError(f"stage {stage.name} declares {sorted(expected)} and wrote {sorted(found)}")
     for name in sorted(expected):
@@ -231,7 +242,7 @@ def commit(run: RunDir, name: str, sealed: Path) -> None:
     place, old = run.stage(name), None
     if os.path.lexists(place):
         old = _new_place(run.path / ".old", name)
-        place.rename(old)
+        _move(place, old)
     try:
         sealed.rename(place)
     except OSError:
@@ -242,6 +253,20 @@ def commit(run: RunDir, name: str, sealed: Path) -> None:
     tidy(run, name)
 
 
+def _move(folder: Path, target: Path) -> None:
+    """Rename a folder; copy it where its layer cannot be changed, as in the image of a container.
+
+    Killed while the folder is deleted, the run still has what was sealed, and commits it the next time.
+    """
+    try:
+        folder.rename(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        shutil.copytree(folder, target, symlinks=True)
+        shutil.rmtree(folder)
+
+
 def recover(run: RunDir, stages: Sequence[Stage]) -> list[str]:
     """Finish the commits that were cut short; called under the run's lock. Returns what was done."""
     told = []
@@ -250,7 +275,8 @@ def recover(run: RunDir, stages: Sequence[Stage]) -> list[str]:
         if standing != place:
             standing.rename(place)
             sync_folder(run.path)
-            told.append(f"{stage.name}: the last run ended in the middle of its commit; finished now")
+            done = "put back as it was" if standing.parent.name == ".old" else "finished now"
+            told.append(f"{stage.name}: the last run ended in the middle of its commit; {done}")
         for leftover in run.replaced(stage.name):
             discard(leftover)
     return told

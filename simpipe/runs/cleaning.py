@@ -12,11 +12,10 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from stat import S_IMODE, S_ISREG
 from typing import NamedTuple
 
 from simpipe.engine.lock import run_lock
-from simpipe.engine.rundir import KEY_DIGITS, RECEIPT, RunDir, damage, read_receipt
+from simpipe.engine.rundir import KEY_DIGITS, RECEIPT, RunDir, sealed_key
 from simpipe.engine.stage import Stage
 from simpipe.errors import DamagedError, DiskError, LockedError, NewerError, SimpipeError
 from simpipe.files import TEMPORARY
@@ -153,9 +152,9 @@ def _leftovers(run: RunDir, name: str, before: _Before) -> Iterator[Item]:
     replaced = _named(run.path / ".old", rf"{name}\.[0-9a-f]{{8}}")
     if not (staged or checkpoints or replaced):
         return
-    committed, standing = _sealed_key(place), run.standing(name)
+    committed, standing = sealed_key(place), run.standing(name)
     for folder in filter(_is_folder, staged):
-        key = _sealed_key(folder)
+        key = sealed_key(folder)
         if key is None:
             yield _whole(folder, "what a killed run wrote")
         elif key == committed:
@@ -169,17 +168,6 @@ def _leftovers(run: RunDir, name: str, before: _Before) -> Iterator[Item]:
             yield _whole(folder, "checkpoints that no run went on from")
     for left in replaced if os.path.lexists(place) else ():
         yield _whole(left, "a result that was replaced")
-
-
-def _sealed_key(folder: Path) -> str | None:
-    """The key of a folder whose receipt fits its files; None of any other."""
-    try:
-        receipt = read_receipt(folder)
-    except NewerError:
-        raise
-    except DamagedError:
-        return None
-    return str(receipt.get("key")) if receipt and not any(damage(folder, receipt["outputs"])) else None
 
 
 def _dead_in_cache(cache: Path, before: _Before) -> Iterator[Item]:
@@ -226,17 +214,13 @@ def _temporaries(folder: Path, names: re.Pattern[str], before: _Before) -> Itera
     """What killed atomic writes of such names left in `folder`: see `files.atomic_write`."""
     for path in _named(folder, TEMPORARY):
         match = TEMPORARY.fullmatch(path.name)
-        if match and names.fullmatch(match["name"]) and _is_private(path) and _newest([path]) < before.hour:
+        if (
+            match
+            and names.fullmatch(match["name"])
+            and not _is_folder(path)
+            and _newest([path]) < before.hour
+        ):
             yield _whole(path, "a write that was cut short")
-
-
-def _is_private(path: Path) -> bool:
-    """Whether a file is for its owner alone, as temporary files are made; a user's copy hardly ever is."""
-    try:
-        mode = path.lstat().st_mode
-    except OSError:
-        return False
-    return S_ISREG(mode) and S_IMODE(mode) == 0o600
 
 
 def _any_of(names: Collection[str]) -> re.Pattern[str]:

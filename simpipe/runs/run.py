@@ -1,6 +1,6 @@
 """Ask a finished run: which images are like this one, and what would it be called?"""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -77,24 +77,31 @@ def open_run(path: str | Path) -> "Run":
     run = RunDir(folder.absolute())
     hint = run.command(Path(run.describe()["source"]))
     written: dict[str, str] = {}
+    keys: dict[str, str] = {}
     for name in NEEDED:
-        receipt = read_receipt(run.stage(name))
+        place = run.standing(name)
+        receipt = read_receipt(place)
         if receipt is None:
             raise UpstreamError(f"{folder} has no finished {name} stage", hint=hint)
-        for problem in damage(run.stage(name), receipt["outputs"]):
+        for problem in damage(place, receipt["outputs"]):
             raise DamagedError(problem, hint=f"rebuild it: {hint}")
         for artifact, digest in receipt["key_doc"]["inputs"].items():
             if written.get(artifact, digest) != digest:
                 raise UpstreamError(f"{folder}: {name} was made from another {artifact}", hint=hint)
+        keys[name] = receipt["key"]
         written |= {f"{name}/{file}": f"sha256:{each['sha256']}" for file, each in receipt["outputs"].items()}
-    return Run(run)
+    return Run(run, keys)
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run. Neighbours come from all its images; labels and thresholds from the train gallery."""
+    """A finished run. Neighbours come from all its images; labels and thresholds from the train gallery.
+
+    `keys` are those of its stages when it was opened.
+    """
 
     directory: RunDir
+    keys: Mapping[str, str]
 
     def query(
         self, images: Sequence[str | Path], k: int = 5, threshold: str = "optimal"
@@ -109,6 +116,7 @@ class Run:
         Raises:
             UsageError: the threshold is unknown, or a file is not there.
             DataError: a file is no image.
+            DamagedError: the run was brought up to date since it was opened.
         """
         import numpy as np
 
@@ -124,12 +132,24 @@ class Run:
         )
         queries = np.empty((len(pixels), self._encoder.dim), np.float32)
         self._encoder.embed(features, queries)
-        return [
+        results = [
             QueryResult(str(image), matched, near)
             for image, matched, near in zip(
                 images, self._match(queries, limit), self._neighbours(queries, k), strict=True
             )
         ]
+        self._require_unchanged()
+        return results
+
+    def _require_unchanged(self) -> None:
+        """Refuse an answer that was put together from two generations of the run."""
+        for name, key in self.keys.items():
+            receipt = read_receipt(self.directory.standing(name))
+            if receipt is None or receipt["key"] != key:
+                raise DamagedError(
+                    f"{self.directory.path}: {name} was made anew since the run was opened",
+                    hint="open it again, or ask again",
+                )
 
     def _neighbours(self, queries: "npt.NDArray[np.float32]", k: int) -> list[list[Neighbour]]:
         found = self._index.search(queries, k)
@@ -197,22 +217,22 @@ class Run:
     def _samples(self) -> "Samples":
         from simpipe.data.manifest import read_samples
 
-        return read_samples(self.directory.stage("ingest") / "samples.parquet")
+        return read_samples(self.directory.standing("ingest") / "samples.parquet")
 
     @cached_property
     def _paths(self) -> dict[str, str]:
         from simpipe.data.manifest import read_manifest
 
-        return read_manifest(self.directory.stage("ingest") / "manifest.parquet").paths_by_sample
+        return read_manifest(self.directory.standing("ingest") / "manifest.parquet").paths_by_sample
 
     @cached_property
     def _labels(self) -> list[str]:
-        document = read_json(self.directory.stage("ingest") / "labels.json")
+        document = read_json(self.directory.standing("ingest") / "labels.json")
         return [label["name"] for label in document["labels"]]
 
     @cached_property
     def _calibration(self) -> dict[str, Any]:
-        document: dict[str, Any] = read_json(self.directory.stage("calibrate") / "calibration.json")
+        document: dict[str, Any] = read_json(self.directory.standing("calibrate") / "calibration.json")
         return document
 
     @cached_property
@@ -220,7 +240,7 @@ class Run:
         import numpy as np
 
         embeddings: npt.NDArray[np.float32] = np.load(
-            self.directory.stage("index") / "embeddings.npy", mmap_mode="r", allow_pickle=False
+            self.directory.standing("index") / "embeddings.npy", mmap_mode="r", allow_pickle=False
         )
         return embeddings
 
@@ -228,7 +248,7 @@ class Run:
     def _index(self) -> "VectorIndex":
         from simpipe import search
 
-        folder = self.directory.stage("index")
+        folder = self.directory.standing("index")
         described = read_json(folder / "index.json")
         receipt = read_receipt(folder) or {"outputs": {}}
         # again, right before: native code trusts what it reads, and the run may be open for long
@@ -244,7 +264,7 @@ class Run:
         from simpipe.learning.encoder import Encoder
 
         load_framework()
-        return Encoder.open(self.directory.stage("train"))
+        return Encoder.open(self.directory.standing("train"))
 
     @cached_property
     def _extractor(self) -> "Extractor":

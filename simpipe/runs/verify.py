@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from simpipe.engine.rundir import RECEIPT, RunDir, damage, read_receipt
+from simpipe.engine.rundir import RECEIPT, RunDir, damage, lists_other_files, read_receipt
 from simpipe.engine.stage import Stage
 from simpipe.errors import DamagedError, NewerError, SimpipeError
 from simpipe.files import sha256_file
@@ -156,7 +156,9 @@ def _check_stage(run: RunDir, stage: Stage, found: Verification, progress: Progr
     folder = run.standing(stage.name)
     try:
         receipt = read_receipt(folder)
-        fault = _fault(receipt, stage) if receipt else MISSING
+        fault = MISSING if receipt is None else None
+        if receipt and lists_other_files(receipt, stage):
+            fault = "it lists other files than the stage writes"
     except NewerError:
         raise
     except DamagedError as error:
@@ -176,17 +178,6 @@ def _check_stage(run: RunDir, stage: Stage, found: Verification, progress: Progr
         if not _check_file(folder, name, entry, found, progress, "; a log: no later result depends on it"):
             found.forced.add(stage.name)
     return receipt
-
-
-def _fault(receipt: Receipt, stage: Stage) -> str | None:
-    """What shows that a receipt, though whole, is not as this version of the stage wrote it."""
-    written = (receipt["outputs"].keys(), receipt["logs"].keys())
-    if receipt["key_doc"].get("version") == stage.version and written != (
-        set(stage.outputs),
-        set(stage.logs),
-    ):
-        return "it lists other files than the stage writes"
-    return None
 
 
 def _check_file(

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 )
 def report(ctx: Context) -> None:
     """Draw the page: one self-contained file that opens offline."""
+    import io
+
     import numpy as np
 
     from simpipe.data.manifest import read_samples
@@ -64,7 +66,9 @@ def report(ctx: Context) -> None:
         settings.projector,
         embeddings=embeddings,
     )
-    np.save(ctx.out / "projection.npy", xy, allow_pickle=False)
+    map_file = io.BytesIO()  # np.save does not say why it cannot write
+    np.save(map_file, xy, allow_pickle=False)
+    (ctx.out / "projection.npy").write_bytes(map_file.getvalue())
     ctx.progress.begin("page")
     page = render(_content(ctx, samples, neighbours, xy, projection), settings.max_mb)
     (ctx.out / "report.html").write_text(page, encoding="utf-8", errors="replace")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,7 +12,7 @@ import pytest
 from toy import NAMES, RAN, TOYS, Double, Read, Recorder, ToyConfig, content, double, read, total
 
 from simpipe.engine.execute import execute
-from simpipe.engine.lock import run_lock
+from simpipe.engine.lock import holder, run_lock
 from simpipe.engine.plan import Request, look, plan, select
 from simpipe.engine.requirements import require_same_data, require_upstream
 from simpipe.engine.rundir import RECEIPT, RunDir, commit, new_staging, recover, seal
@@ -456,7 +457,7 @@ def test_the_death_and_the_errors_of_a_process_arrive(run):
 HOLD = """
 import sys, time
 from pathlib import Path
-from simpipe.engine.lock import run_lock
+from simpipe.engine.lock import holder, run_lock
 with run_lock(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
@@ -477,3 +478,108 @@ def test_the_lock_names_its_holder_and_dies_with_it(run):
 
 def test_content_is_asked_with_a_listener(run):
     assert content(request(run).source, run.cache, Recorder(), False).hashes.keys() == {"data"}
+
+
+def test_a_file_that_the_configuration_names_counts_by_content_and_must_not_change(run):
+    weights = run.path.parents[1] / "weights.bin"
+    weights.write_text("one")
+
+    def asked(stages=TOYS) -> None:
+        config = ToyConfig(double=Double(str(weights)))  # type: ignore[arg-type]
+        wanted = replace(request(run), config=config, values=config.flat(), files=("double.factor",))
+        RAN.clear()
+        execute(run, stages, look(run, TOYS, wanted), Recorder())
+
+    def constant(ctx: Context) -> None:
+        RAN.append("double")
+        (ctx.out / "doubled.json").write_text("[1]")
+
+    def edited_meanwhile(ctx: Context) -> None:
+        constant(ctx)
+        weights.write_text("two")
+
+    asked((read, replace(double, run=constant), total))
+    with pytest.raises(DataError, match=r"weights\.bin \(double\.factor\) has other content"):
+        weights.write_text("three")
+        asked((read, replace(double, run=edited_meanwhile), total))
+    weights.rename(weights.with_name("elsewhere.bin")).rename(weights)
+    weights.write_text("one")
+    asked((read, replace(double, run=constant), total))
+    assert RAN == [], "the file that it was made with is there again"
+
+
+def test_what_a_newer_version_left_in_the_middle_of_a_commit_is_let_be(run):
+    ran(run)
+    left = run.path / ".stage" / "double.12345678"
+    left.parent.mkdir()
+    run.stage("double").rename(left)
+    newer = {**read_json(left / RECEIPT), "schema": "simpipe.stage/99", "simpipe": "9.1"}
+    write_json(left / RECEIPT, newer)
+    for look_at_it in (lambda: states(run), lambda: recover(run, TOYS)):
+        with pytest.raises(NewerError, match=r"9\.1"):
+            look_at_it()
+    assert read_json(left / RECEIPT) == newer
+
+
+def test_recovery_says_whether_it_went_on_or_back(run):
+    ran(run)
+    (run.path / ".old").mkdir()
+    run.stage("double").rename(run.path / ".old" / "double.12345678")
+    assert recover(run, TOYS) == [
+        "double: the last run ended in the middle of its commit; put back as it was"
+    ]
+    (run.path / ".stage").mkdir(exist_ok=True)
+    run.stage("double").rename(run.path / ".stage" / "double.12345678")
+    assert recover(run, TOYS) == ["double: the last run ended in the middle of its commit; finished now"]
+
+
+def test_a_generation_that_cannot_be_renamed_is_copied(run, monkeypatch):
+    """In a container, what its image holds can only be copied."""
+    ran(run)
+    rename = Path.rename
+
+    def refusing(path: Path, target: Path) -> Path:
+        if path == run.stage("double"):
+            raise OSError(18, "Invalid cross-device link")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", refusing)
+    assert ran(run, ToyConfig(double=Double(3))) == ["double", "total"]
+    assert result(run) == 18
+    assert not (run.path / ".old").exists()
+
+
+@pytest.mark.parametrize("stray", [".DS_Store", ".nfs0001"])
+def test_what_a_system_drops_into_a_folder_does_no_harm(run, stray):
+    def littered(ctx: Context) -> None:
+        double.run(ctx)
+        (ctx.out / stray).write_text("")
+
+    assert ran(run, stages=(read, replace(double, run=littered), total)) == ["read", "double", "total"]
+
+
+def test_a_stage_that_calls_exit_has_failed(run):
+    def leaving(ctx: Context) -> None:
+        raise SystemExit(0)
+
+    with pytest.raises(StageError, match="SystemExit"):
+        ran(run, stages=(read, replace(double, run=leaving), total))
+
+
+def test_a_line_of_the_log_that_was_cut_short_spoils_no_other(run):
+    ran(run)
+    log = run.path / "log.jsonl"
+    log.write_bytes(log.read_bytes() + b'{"time": "2026-')
+    ran(run, forced=frozenset(["total"]))
+    lines = log.read_text().splitlines()
+    assert json.loads(lines[-1])["event"] == "ran"
+    assert sum(not line.endswith("}") for line in lines) == 1
+
+
+def test_who_holds_a_run_is_not_mistaken_for_whoever_has_its_number_now(run):
+    signed = {"pid": os.getpid(), "host": socket.gethostname(), "since": "long ago", "command": "simpipe"}
+    for birth, pid in (("another start of the machine", os.getpid()), (None, 2**40)):
+        (run.path / ".lock").write_text(json.dumps({**signed, "pid": pid, "birth": birth}))
+        assert holder(run.path) is None
+    with run_lock(run.path):
+        assert holder(run.path).pid == os.getpid()
