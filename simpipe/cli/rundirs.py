@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from simpipe import __version__
 from simpipe.engine.plan import Request
 from simpipe.engine.rundir import RUN_SCHEMA, RunDir, damage, readable_receipt, sealed_key
-from simpipe.errors import DamagedError, DiskError, UsageError
+from simpipe.errors import ConfigError, DamagedError, DiskError, UsageError
 from simpipe.files import atomic_write, disk_error, pretty_json, sha256_file
 
 if TYPE_CHECKING:
@@ -57,6 +57,9 @@ def _last_run(runs_dir: Path) -> str:
     try:
         text = (runs_dir / LATEST).read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
+        if names := run_names(runs_dir):
+            told = f"{runs_dir / LATEST} is missing"
+            raise UsageError(told, hint=f"name the run: --run NAME; there are {', '.join(names)}") from None
         raise UsageError(f"there is no run in {runs_dir} yet", hint="make one: simpipe run DATA") from None
     except OSError as error:
         raise DiskError(f"{runs_dir / LATEST} cannot be read: {error.strerror}") from error
@@ -75,9 +78,10 @@ def require_own_folder(run: RunDir, source: Path) -> None:
         UsageError: the run would lie where the data are, or in a folder that holds something else.
     """
     folder, data = run.path.resolve(), source.resolve()
-    if folder == data or folder in data.parents:
+    if folder == data or folder in data.parents or data in folder.parents:
         raise UsageError(
-            f"the run {run.path} would lie over the data {source}", hint="choose another --name or --runs-dir"
+            f"the run {run.path} would lie over or in the data {source}",
+            hint="choose another --name or --runs-dir",
         )
     marks = ("run.json", "config.yaml", ".lock")
     if (
@@ -145,9 +149,10 @@ def config_of(run: RunDir) -> "Config":
         if not run.config.is_file():
             raise DamagedError(f"{run.config} is missing")
         return read_resolved(run.config, document["config"]["sha256"])
-    except DamagedError as error:
+    except (ConfigError, DamagedError) as error:
         anew = run.command(Path(document["source"]), "CONFIG")
-        raise DamagedError(error.message, hint=f"write it anew: {anew}") from error
+        hint = f"write it anew, with your configuration or a preset for CONFIG: {anew}"
+        raise DamagedError(error.message, hint=hint, location=error.location) from error
 
 
 def config_values(run: RunDir) -> dict[str, Any]:

@@ -30,6 +30,7 @@ def tree(folder: Path) -> set[Path]:
     [
         ("run", "data", "--runs-dir", ".", "--name", "data"),
         ("run", "data", "--runs-dir", "data", "--name", "train"),
+        ("run", "data", "--runs-dir", "data", "--name", "new"),
         ("run", "data/train", "--runs-dir", ".", "--name", "data"),
         ("run", "data", "--runs-dir", ".", "--name", "mine"),
     ],
