@@ -18,7 +18,6 @@ from simpipe.errors import DamagedError, DiskError, NewerError
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO)
 """What the operating system says where a disk is full, broken or not to be written."""
 
-
 TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d{1,10})@(?P<host>[^/]+)")
 """How a file is called while it is written: after the file it will be, and who writes it."""
 
@@ -169,6 +168,11 @@ def readable_size(count: float) -> str:
     return f"{count / 1000**power:.1f} {'kMGT'[power - 1]}B"
 
 
+def nearest_existing(path: Path) -> Path:
+    """`path`, absolute, or the nearest folder above it that is there."""
+    return next(each for each in (path.absolute(), *path.absolute().parents) if each.exists())
+
+
 def disk_error(error: OSError, who: str, where: Path, needed: int = 0) -> DiskError:
     """What the operating system refused, as an error for people, with the bytes that are free.
 
@@ -179,8 +183,7 @@ def disk_error(error: OSError, who: str, where: Path, needed: int = 0) -> DiskEr
         needed: about how many bytes `who` writes; 0 if that is not known.
     """
     room = f"{readable_size(needed)} needed, " if needed else ""
-    nearest = next(folder for folder in (where.absolute(), *where.absolute().parents) if folder.exists())
-    free = readable_size(shutil.disk_usage(nearest).free)
+    free = readable_size(shutil.disk_usage(nearest_existing(where)).free)
     return DiskError(
         f"{who}: {error.strerror}: {error.filename or where} ({room}{free} free)",
         hint="what was there before is untouched; make room or mend the permissions, then run it again",

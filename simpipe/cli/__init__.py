@@ -15,8 +15,10 @@ _PLAIN = {"…": "...", "→": "->", "≤": "<=", "–": "-"}
 
 def main() -> None:
     """The command `simpipe`."""
+    from simpipe.cli.completion import mend_bash_words
     from simpipe.cli.stopping import listen_for_signals
 
+    mend_bash_words(os.environ)  # before Typer reads them
     _mend_streams()
     listen_for_signals()
     code = _run()

@@ -1,11 +1,8 @@
 """The command line's tree. Commands import what they need when they run, so that help is instant."""
 
-import os
-
 import typer
 
 from simpipe import __version__
-from simpipe.cli.completion import mend_bash_words
 from simpipe.cli.configuration import config_app, init
 from simpipe.cli.doctor import doctor
 from simpipe.cli.options import EXIT_CODES
@@ -57,5 +54,3 @@ app.command(rich_help_panel="Configuration")(init)
 app.add_typer(config_app, name="config", rich_help_panel="Configuration")
 app.command(rich_help_panel="This machine")(doctor)
 add_stage_commands(app)
-
-mend_bash_words(os.environ)  # before Typer reads them

