@@ -1,5 +1,6 @@
 # run: the main job on sample_data/ · test: everything that must hold · bench: measurements
-# faults: every file operation of the toy pipeline fails in every way, the real one is killed 200 times
+# faults: every file operation of the toy pipeline fails in every way, the real one is killed 200 times;
+# then all tests again, with examples never tried before
 # Needs Python 3.11 with pip, and nothing else.
 
 PYTHON ?= python3
@@ -21,6 +22,7 @@ test: $(VENV)/installed-dev
 
 faults: $(VENV)/installed-dev
 	SIMPIPE_FAULTS=all $(BIN)/pytest -m faults
+	HYPOTHESIS_PROFILE=explore $(BIN)/pytest --numprocesses 2 --dist loadfile -m "not faults"
 
 bench: $(VENV)/installed-dev
 	$(BIN)/python -m tests.benchmarks

@@ -83,7 +83,8 @@ def complete_predefined(
     """The splits of a data set that came with train, val or test folders: str of shape (n,).
 
     Missing val is carved from train, the share `val` of each label's images; missing test: val becomes test,
-    and val is carved. Only groups that lie in train whole are carved, and a label needs three of them.
+    and val is carved. Only groups of one label that lie in train whole are carved, so that no other label
+    leaves train with them, and a label needs three of them.
     Images of labels that train does not have are `unseen_test` (in test) or `unseen_calib` (in val). Nothing
     else moves: duplicates across the given splits are a finding, not ours to mend.
 
@@ -96,7 +97,8 @@ def complete_predefined(
     if not (split == "test").any():
         split[split == "val"] = "test"
     if not (split == "val").any():
-        whole = [g for g in _groups(label_id, group, group_key) if (split[g.rows] == "train").all()]
+        groups = _groups(label_id, group, group_key)
+        whole = [g for g in groups if len(g.labels) == 1 and (split[g.rows] == "train").all()]
         for members in _by_label(whole).values():
             if len(members) >= 3:
                 for member in _fill(members, {"val": val}, split_seed)["val"]:

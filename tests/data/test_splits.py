@@ -189,6 +189,18 @@ def test_missing_val_is_carved_from_train_by_group() -> None:
     assert predefined(["train"] * 4 + ["test"] * 2, [0, 0, 1, 1, 0, 1]) == ["train"] * 4 + ["test"] * 2
 
 
+def test_carving_takes_no_label_out_of_train() -> None:
+    label = [0] * 30 + [1] + [1]
+    group = [0, *range(30), 99][1:] + [29]  # the one train image of label 1 is a duplicate of a label 0 image
+    split = ["train"] * 31 + ["test"]
+    for seed in range(20):
+        keys = [f"{seed} {g}" for g in group]
+        found = complete_predefined(
+            np.array(split), np.array(label), np.array(group), keys, val=0.5, split_seed=seed
+        )
+        assert "val" in found and found[30] == "train" and found[31] == "test"
+
+
 def test_missing_test_makes_val_the_test() -> None:
     found = predefined(["train"] * 20 + ["val"] * 5, [0] * 25)
     assert found[20:] == ["test"] * 5
