@@ -18,8 +18,8 @@ from simpipe.errors import DamagedError, DiskError, NewerError
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO)
 """What the operating system says where a disk is full, broken or not to be written."""
 
-TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d{1,10})@(?P<host>[^/]+)")
-"""How a file is called while it is written: after the file it will be, and who writes it."""
+TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d{1,10})(-\d+)?@(?P<host>[^/]+)")
+"""How a file is called while it is written: after the file it will be, and the process, or its thread."""
 
 
 def atomic_write(path: Path, content: bytes | str) -> None:

@@ -70,12 +70,12 @@ class Console:
         if not self._quiet and is_lively_terminal():
             self._bars = _bars()
             self._bars.start()
-            self._task = self._bars.add_task(f"  {label}", total=total, unit=unit, detail="")
+            self._task = self._bars.add_task(f"  {label}", total=total, unit=unit, rate="", detail="")
 
     def advance(self, count: int = 1, detail: str = "") -> None:
         self._done += count
         if self._bars is not None and self._task is not None:
-            self._bars.update(self._task, advance=count, detail=detail)
+            self._bars.update(self._task, advance=count, detail=detail, rate=self._rate())
         elif time.monotonic() - self._spoken > QUIET_SECONDS:
             self._spoken = time.monotonic()
             total = f" of {self._total:,}" if self._total else ""
@@ -83,13 +83,18 @@ class Console:
             self._line(f"{told}{self._left()}")
         self._stop_if_wished()
 
+    def _rate(self) -> str:
+        """How much was done in a second, in the mean."""
+        rate = self._done / max(time.monotonic() - self._began, 1e-9)
+        return f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s"
+
     def _left(self) -> str:
-        """How long it takes yet, if it goes on as it went."""
+        """How fast it goes, and how long it takes yet if it goes on like that."""
         if not self._total or not self._done:
             return ""
         seconds = (time.monotonic() - self._began) / self._done * (self._total - self._done)
         minutes, seconds = divmod(round(seconds), 60)
-        return f", {minutes}:{seconds:02} left"
+        return f", {self._rate()}, {minutes}:{seconds:02} left"
 
     def note(self, text: str) -> None:
         self.notes.append(text)
@@ -141,6 +146,7 @@ def _bars() -> "Bars":
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TextColumn("{task.fields[unit]}", markup=False),
+        TextColumn("{task.fields[rate]}", markup=False),
         TimeRemainingColumn(),
         TextColumn("{task.fields[detail]}", markup=False),
         console=RichConsole(stderr=True, no_color=True),

@@ -1,5 +1,7 @@
 """The commands that work: `run`, and one for each stage."""
 
+import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,22 +36,25 @@ def _stage_option(name: str, help_text: str) -> Any:
     return typer.Option(name, metavar="STAGE", help=help_text, autocompletion=stage_names)
 
 
+Source = Annotated[
+    str,
+    typer.Option(
+        "--config",
+        "-c",
+        help="A YAML file, or the name of a preset: baseline, quick.",
+        autocompletion=sources,
+    ),
+]
+Name = Annotated[
+    str | None, typer.Option("--name", help="Name of the run; that of the configuration if not given.")
+]
+DATA_HELP = "Folder with one sub-folder of images for each label, or a table of images and labels in it."
+
+
 def run(
-    data: Annotated[
-        Path, typer.Argument(metavar="DATA", help="Folder with one sub-folder of images for each label.")
-    ],
-    config: Annotated[
-        str,
-        typer.Option(
-            "--config",
-            "-c",
-            help="A YAML file, or the name of a preset: baseline, quick.",
-            autocompletion=sources,
-        ),
-    ] = "baseline",
-    name: Annotated[
-        str | None, typer.Option("--name", help="Name of the run; that of the configuration if not given.")
-    ] = None,
+    data: Annotated[Path, typer.Argument(metavar="DATA", help=DATA_HELP)],
+    config: Source = "baseline",
+    name: Name = None,
     runs_dir: RunsDir = Path("runs"),
     overrides: Overrides = None,
     first: Annotated[str | None, _stage_option("--from", "Start with this stage.")] = None,
@@ -73,9 +78,10 @@ def run(
     Examples:
       simpipe run photos/
       simpipe run photos/ --config quick --name first-look
+      simpipe run photos/labels.csv
       simpipe run photos/ --config mine.yaml --set train.epochs=60 --dry-run
     """
-    from simpipe.cli.rundirs import request_of, require_own_folder
+    from simpipe.cli.rundirs import request_of, require_lasting_exclusion, require_own_folder
     from simpipe.config import config_stem, load
     from simpipe.engine.plan import select
     from simpipe.engine.requirements import require_same_data, require_upstream
@@ -83,13 +89,13 @@ def run(
     selected = select(STAGE_NAMES, first, last, only)
     for forced in force_stage or []:
         select(selected, only=forced)
-    wanted = load(config, overrides or [])
+    folder, table = _folder_and_table(data)
+    wanted = load(config, [*table, *(overrides or [])])
     target = RunDir(Path(runs_dir) / _valid_name(name or config_stem(config)))
-    if not data.is_dir():
-        raise UsageError(f"no such folder: {data}", hint="give the folder that has one sub-folder per label")
-    require_own_folder(target, data)
+    require_own_folder(target, folder)
+    require_lasting_exclusion(target, wanted)
     console = _console(as_json, quiet, verbose)
-    request = request_of(data.resolve(), wanted, selected)
+    request = request_of(folder.resolve(), wanted, selected)
     request = replace(
         request,
         forced=frozenset(selected if force else force_stage or []),
@@ -107,9 +113,68 @@ def run(
         _show(target, _work(target, lambda: request, check, wait, console), console.notes, as_json, quiet)
 
 
+def _folder_and_table(data: Path) -> tuple[Path, list[str]]:
+    """The folder of the images; a table in its place becomes a setting.
+
+    Raises:
+        UsageError: there is no such folder or table.
+    """
+    from simpipe.config import TABLES
+
+    if data.is_dir():
+        return data, []
+    if data.is_file() and data.suffix.lower() in TABLES:
+        return data.parent, [f"ingest.table={json.dumps(os.path.abspath(data), ensure_ascii=False)}"]  # noqa: PTH100
+    told = f"{data} is neither a folder nor a table" if data.exists() else f"no such folder: {data}"
+    raise UsageError(
+        told,
+        hint="give the folder that has one sub-folder per label, or a table with the columns path and label "
+        f"({', '.join(TABLES)})",
+    )
+
+
+def ingest(
+    data: Annotated[Path | None, typer.Argument(metavar="[DATA]", help=DATA_HELP)] = None,
+    config: Source = "baseline",
+    name: Name = None,
+    run_name: RunName = None,
+    runs_dir: RunsDir = Path("runs"),
+    overrides: Overrides = None,
+    force: Force = False,
+    dry_run: DryRun = False,
+    wait: Wait = 0,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
+) -> None:
+    """Read the images, set bad files and duplicates apart, split, and say what was found.
+
+    With DATA as `simpipe run DATA` would; without, the data of the last run, or of the one that --run names.
+
+    \b
+    Examples:
+      simpipe ingest photos/
+      simpipe ingest photos/ --set ingest.label_from=leaf --dry-run
+      simpipe ingest --run baseline
+    """
+    asked: dict[str, Any] = {
+        **{"runs_dir": runs_dir, "overrides": overrides, "force": force, "dry_run": dry_run},
+        **{"wait": wait, "as_json": as_json, "quiet": quiet, "verbose": verbose},
+    }
+    if data is not None:
+        if run_name is not None:
+            raise UsageError("--run names a run that has its data; leave out DATA or --run")
+        run(data, config, name, only="ingest", **asked)
+    elif name is not None or config != "baseline":
+        raise UsageError("--config and --name belong to DATA", hint="simpipe ingest DATA --config …")
+    else:
+        _stage_command(PIPELINE[0])(run_name, **asked)
+
+
 def add_stage_commands(app: typer.Typer) -> None:
     """One command for each stage of the pipeline."""
-    for stage in PIPELINE:
+    app.command(short_help=PIPELINE[0].summary)(ingest)
+    for stage in PIPELINE[1:]:
         app.command(
             stage.name,
             short_help=stage.summary,
@@ -131,7 +196,7 @@ def _stage_command(stage: Stage) -> Callable[..., None]:
         quiet: Quiet = False,
         verbose: Verbose = 0,
     ) -> None:
-        from simpipe.cli.rundirs import config_of, find_run, request_of
+        from simpipe.cli.rundirs import config_of, find_run, request_of, require_lasting_exclusion
         from simpipe.config import override
         from simpipe.engine.requirements import require_upstream
 
@@ -142,6 +207,7 @@ def _stage_command(stage: Stage) -> Callable[..., None]:
             config = config_of(target)
             if overrides:
                 config = override(config, overrides)
+            require_lasting_exclusion(target, config)
             source = Path(target.describe()["source"])
             return replace(
                 request_of(source, config, [stage.name]),

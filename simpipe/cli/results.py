@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from simpipe.cli.intake import intake_lines
 from simpipe.engine.rundir import RunDir
 
 if TYPE_CHECKING:
@@ -55,9 +56,12 @@ def _told(assessment: "Assessment") -> str:
 
 
 def print_results(run: RunDir, stages: Sequence[str], quiet: bool) -> None:
-    """The headline numbers if they were measured, and where the report is."""
+    """The headline numbers if they were measured, or else what ingest found; and where the report is."""
     if not quiet and "evaluate" in stages:
         for line in headline(run):
+            print(line)
+    elif not quiet and "ingest" in stages:
+        for line in intake_lines(run):
             print(line)
     report = run.path / "report.html"
     if "report" in stages and report.is_file():

@@ -2,8 +2,10 @@
 
 import errno
 import os
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,8 +21,11 @@ if TYPE_CHECKING:
 
 LATEST = ".latest"
 
-FILE_KEYS = ("train.weights",)
-"""Configuration keys that may name a file."""
+FILE_KEYS = ("train.weights", "ingest.table", "ingest.exclude")
+"""Configuration keys that may name a file: those of `config.FILE_KEYS`, told without loading that room."""
+
+EXCLUSION = "exclude.csv"
+"""The run's copy of the file that `ingest.exclude` names."""
 
 
 def find_run(name: str | None, runs_dir: Path) -> RunDir:
@@ -118,6 +123,7 @@ def save_request(run: RunDir, request: Request) -> None:
     from simpipe.config import dump_yaml
 
     with _writing(run.path):
+        request = _with_own_exclusion(run, request)
         resolved = dump_yaml(request.config)
         document = {
             "schema": RUN_SCHEMA,
@@ -130,10 +136,42 @@ def save_request(run: RunDir, request: Request) -> None:
         _update(run.path.parent / LATEST, f"{run.name}\n")
 
 
-def _update(path: Path, text: str) -> None:
-    """Write a file whose text is another one."""
-    if not path.is_file() or path.read_bytes() != text.encode():
-        atomic_write(path, text)
+def _with_own_exclusion(run: RunDir, request: Request) -> Request:
+    """`request` with `ingest.exclude` copied into the run: the findings it came from may change or go."""
+    given = request.values["ingest.exclude"]
+    own = run.path.resolve() / EXCLUSION
+    if given is None or Path(given) == own:
+        return request
+    _update(own, Path(given).read_bytes())
+    ingest = request.config.ingest.model_copy(update={"exclude": str(own)})
+    config = request.config.model_copy(update={"ingest": ingest})
+    return replace(request, config=config, values={**request.values, "ingest.exclude": str(own)})
+
+
+def require_lasting_exclusion(run: RunDir, config: "Config") -> None:
+    """Refuse to leave out what a file inside the run says: its stages write those files anew.
+
+    Raises:
+        UsageError: the file is missing, or it is one that a stage writes.
+    """
+    if config.ingest.exclude is None:
+        return
+    path = Path(config.ingest.exclude)
+    if not path.is_file():
+        raise UsageError(f"ingest.exclude: there is no file {path}", hint="give the path of a findings.csv")
+    inside = path.resolve()
+    if run.path.resolve() in inside.parents and inside != run.path.resolve() / EXCLUSION:
+        raise UsageError(
+            f"ingest.exclude: {path} is written anew by this run",
+            hint=f"keep your choice in a file of your own: cp {shlex.quote(str(path))} exclude.csv",
+        )
+
+
+def _update(path: Path, content: str | bytes) -> None:
+    """Write a file whose content is another one."""
+    raw = content.encode() if isinstance(content, str) else content
+    if not path.is_file() or path.read_bytes() != raw:
+        atomic_write(path, raw)
 
 
 def config_of(run: RunDir) -> "Config":

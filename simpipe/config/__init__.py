@@ -1,6 +1,7 @@
 """What the user asked for: one section of settings per stage, read from YAML or a preset."""
 
 from simpipe.config.loading import (
+    FILE_KEYS,
     JSON,
     config_stem,
     dump_yaml,
@@ -10,11 +11,13 @@ from simpipe.config.loading import (
     preset_names,
     read_resolved,
 )
-from simpipe.config.models import Config
+from simpipe.config.models import TABLES, Config
 from simpipe.config.template import choices, commented_yaml, written
 
 __all__ = [
+    "FILE_KEYS",
     "JSON",
+    "TABLES",
     "Config",
     "choices",
     "commented_yaml",

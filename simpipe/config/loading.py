@@ -14,6 +14,9 @@ from simpipe.config.reader import Document, Tree
 from simpipe.errors import DamagedError, UsageError
 from simpipe.files import sha256_file
 
+FILE_KEYS = ("train.weights", "ingest.table", "ingest.exclude")
+"""Keys that may name a file."""
+
 JSON = None | bool | int | float | str | list["JSON"]
 
 
@@ -21,7 +24,7 @@ def load(source: str | Path, overrides: Sequence[str] = ()) -> Config:
     """The configuration of a file or a preset, with `--set` texts such as `train.lr=1e-3` over it.
 
     `source` is a file if it has a folder or the suffix .yaml or .yml, else first a preset, then a file.
-    A relative path in `train.weights` counts from the configuration file, and from the working folder
+    A relative path in one of `FILE_KEYS` counts from the configuration file, and from the working folder
     in an override; it comes out absolute.
 
     Raises:
@@ -107,9 +110,11 @@ def _find(source: str | Path) -> Path:
 
 def _load(path: Path, overrides: Sequence[str]) -> Config:
     document = reader.read(path)
-    train = document.tree.get("train")
-    if isinstance(train, dict) and "weights" in train:
-        train["weights"] = _anchored("train.weights", train["weights"], path.parent)
+    for key in FILE_KEYS:
+        name, _, leaf = key.partition(".")
+        section = document.tree.get(name)
+        if isinstance(section, dict) and leaf in section:
+            section[leaf] = _anchored(key, section[leaf], path.parent)
     return _checked(document, overrides)
 
 
@@ -158,8 +163,10 @@ def _put(tree: Tree, key: str, value: Any) -> None:
 
 
 def _anchored(key: str, value: Any, folder: Path) -> Any:
-    """`value`, absolute if it is the relative path of a weights file."""
-    if key != "train.weights" or not isinstance(value, str) or not is_weights_path(value):
+    """`value`, absolute if it is a relative path."""
+    if key not in FILE_KEYS or not isinstance(value, str):
+        return value
+    if key == "train.weights" and not is_weights_path(value):
         return value
     if os.path.isabs(value):  # noqa: PTH117  (the text stays as it was written)
         return value

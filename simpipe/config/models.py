@@ -4,6 +4,7 @@
 may be written `1e3`. NaN and infinity are refused everywhere.
 """
 
+import re
 from pathlib import PurePath
 from typing import Annotated, Literal, Self
 
@@ -19,6 +20,11 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 Resize = Literal["squash", "crop", "pad"]
+Labels = Literal["required", "none"]
+Layout = Literal["auto", "labels"]
+LabelTwins = Literal["refuse", "merge", "keep"]
+SplitBy = Literal["sample", "label"]
+Copies = Literal["auto", "all", "none"]
 Balance = Literal["none", "sqrt", "class"]
 Backbone = Literal[
     "efficientnet_lite0",
@@ -47,6 +53,10 @@ Match = Literal["nearest", "majority", "weighted"]
 Projector = Literal["umap", "pca"]
 
 
+TABLES = (".csv", ".tsv", ".parquet", ".jsonl")
+"""The kinds of label tables, by the ends of their names."""
+
+
 def whole(value: object) -> object:
     """A float without a fraction as an int; anything else as it is."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
@@ -59,11 +69,28 @@ def _distinct(values: tuple[float, ...]) -> tuple[float, ...]:
     return values
 
 
+def _listed(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _pattern(text: str, groups: tuple[str, ...]) -> None:
+    """Refuse a regular expression that cannot be read, or that names none of `groups`."""
+    try:
+        named = re.compile(text).groupindex
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"{text!r} is no regular expression: {error}") from error
+    if groups and not set(groups) & set(named):
+        wanted = " or ".join(f"(?P<{name}>…)" for name in groups)
+        raise ValueError(f"{text!r} has no group {wanted}")
+
+
 Int = Annotated[int, BeforeValidator(whole)]
+Texts = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+Range = Annotated[tuple[float, float], BeforeValidator(_listed)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Targets = Annotated[
     tuple[Fraction, ...],
-    BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value),
+    BeforeValidator(_listed),
     AfterValidator(_distinct),
 ]
 
@@ -87,9 +114,51 @@ class Section(BaseModel):
 class Ingest(Section):
     """Reading the images and splitting them."""
 
+    labels: Labels = Field(
+        default="required",
+        description="Whether each image needs a label; none takes them all without",
+    )
+    label_from: str = Field(
+        default="first",
+        description="What of a path is the label: its first folder, the folder the image lies in (leaf), all "
+        "its folders (path), or what a regular expression finds, such as regex:^(?P<label>[^_/]+)_",
+    )
+    label_twins: LabelTwins = Field(
+        default="refuse",
+        description="Labels that differ in case, spaces or Unicode form only: refuse, merge or keep them",
+    )
+    layout: Layout = Field(
+        default="auto",
+        description="Whether folders called train, val and test are splits (auto) or labels like any other",
+    )
+    table: str | None = Field(
+        default=None,
+        description="A CSV, TSV, Parquet or JSONL file with the columns path and label, perhaps split and "
+        "group, instead of labels from folders (relative to the configuration file); null is none",
+    )
+    group_from: str | None = Field(
+        default=None,
+        description="A regular expression on the path; images with the same match (its group called group, "
+        "if there is one) stay in one split, such as one product or patient; null is none",
+    )
+    ignore: Texts = Field(
+        default=(), description="Names and paths to pass over, with wildcards, such as '*_mask.png'"
+    )
+    follow_links: bool = Field(default=False, description="Whether linked folders are looked into")
+    exclude: str | None = Field(
+        default=None,
+        description="A findings.csv whose rows marked in the column exclude are left out (relative to the "
+        "configuration file); null is none",
+    )
     resize: Resize = Field(
         default="squash",
         description="How an image becomes square: squash it, crop its centre, or pad it",
+    )
+    background: str = Field(default="#ffffff", description="What lies behind transparent pixels, as #rrggbb")
+    grey_range: Range | None = Field(
+        default=None,
+        description="The values that are black and white in 16-bit and float images, such as [0, 4095]; null "
+        "stretches each image by itself",
     )
     max_bad: float = Field(
         default=0.05,
@@ -109,6 +178,11 @@ class Ingest(Section):
         le=0.5,
         description="Share of the labels held out to measure unseen classes and unknowns, 0 to 0.5; 0 is off",
     )
+    split_by: SplitBy = Field(
+        default="sample",
+        description="What is split: the images of each label, or the labels too: then the shares of val and "
+        "test are shares of the labels, held out whole, and `unseen` is not used",
+    )
     split_seed: Int = Field(
         default=0, ge=0, lt=2**32, description="Seed of the splits, apart from `seed`; 0 to 2^32 - 1"
     )
@@ -124,9 +198,62 @@ class Ingest(Section):
         ge=1,
         description="Images of more pixels (width x height) are refused; at least 1",
     )
+    min_side: Int = Field(
+        default=1, ge=1, description="Images with a shorter side are refused, pixels; at least 1"
+    )
+    cache: Copies = Field(
+        default="auto",
+        description="Which images get an upright sRGB copy in the cache: those that are large or are no "
+        "plain JPEG or PNG (auto), all (the folder may then go away), or none",
+    )
+    copy_side: Int = Field(
+        default=384,
+        ge=64,
+        le=4096,
+        description="Shorter side of the copy of a larger image, pixels; 64 to 4096, at least the input of "
+        "the backbone",
+    )
     thumbnail_size: Int = Field(
         default=96, ge=32, le=256, description="Side of a thumbnail, pixels; 32 to 256"
     )
+
+    @field_validator("label_from")
+    @classmethod
+    def _a_way_to_the_label(cls, value: str) -> str:
+        kind, colon, pattern = value.partition(":")
+        if kind == "regex" and colon:
+            _pattern(pattern, ("label",))
+        elif value not in ("first", "leaf", "path"):
+            raise ValueError(f"{value!r} is not one of first, leaf, path, regex:PATTERN")
+        return value
+
+    @field_validator("group_from")
+    @classmethod
+    def _a_way_to_the_group(cls, value: str | None) -> str | None:
+        if value is not None:
+            _pattern(value, ())
+        return value
+
+    @field_validator("background")
+    @classmethod
+    def _a_colour(cls, value: str) -> str:
+        if not re.fullmatch("#[0-9a-fA-F]{6}", value):
+            raise ValueError(f"{value!r} is no colour; write it as #rrggbb, such as '#ffffff'")
+        return value.lower()
+
+    @field_validator("grey_range")
+    @classmethod
+    def _from_dark_to_light(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value is not None and value[0] >= value[1]:
+            raise ValueError(f"[{value[0]:g}, {value[1]:g}]: the first value must be below the second")
+        return value
+
+    @field_validator("table")
+    @classmethod
+    def _a_kind_of_table(cls, value: str | None) -> str | None:
+        if value is not None and PurePath(value).suffix.lower() not in TABLES:
+            raise ValueError(f"{value!r} is no table; it must end with {', '.join(TABLES)}")
+        return value
 
     @model_validator(mode="after")
     def _leaves_some_to_train(self) -> Self:
@@ -317,6 +444,16 @@ class Config(Section):
     @classmethod
     def _empty_section_is_default(cls, value: object) -> object:
         return {} if value is None else value
+
+    @model_validator(mode="after")
+    def _copies_are_large_enough(self) -> Self:
+        if self.train.input_size is not None and self.train.input_size > self.ingest.copy_side:
+            raise conflict(
+                ("train.input_size", "ingest.copy_side"),
+                f"the network looks at {self.train.input_size} pixels (train.input_size), but copies of "
+                f"large images have {self.ingest.copy_side} (ingest.copy_side). Lower one or raise the other",
+            )
+        return self
 
     @model_validator(mode="after")
     def _map_uses_stored_neighbours(self) -> Self:

@@ -1,27 +1,23 @@
 """From a file's bytes to pixels: one meaning for every format, size and colour space, in one place.
 
-Upright, 8 bit, sRGB, on white. What other readers get wrong here, silently: rotated photos, hidden colours
+Upright, 8 bit, sRGB, opaque. What other readers get wrong here, silently: rotated photos, hidden colours
 below transparency, 16-bit images clipped to white, truncated files that pass a mere check of the header.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
-import math
-import os
-import threading
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from simpipe.data.threads import map_ahead
-from simpipe.errors import DataError
+from simpipe.data.colour import is_plain, to_rgb
+from simpipe.data.foreign import beginning, foreign, is_heif, is_raw_photo
+from simpipe.data.quiet import quiet
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -30,27 +26,12 @@ ResizeRule = Literal["squash", "crop", "pad"]
 Reason = Literal["empty", "not_an_image", "truncated", "too_large", "unsupported", "decode_error"]
 
 # Only these decoders are ever tried: the others of Pillow are its risk (EPS, PSD, FITS, WMF, ...).
-# An MPO comes through the JPEG decoder.
+# An MPO comes through the JPEG decoder; HEIF through pillow-heif, where that is installed.
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "DIB", "TIFF", "PPM")
 
-# (offset, magic bytes, name) of what people have and this package does not read.
-UNSUPPORTED = (
-    (4, b"ftyphei", "HEIC"),
-    (4, b"ftyphev", "HEIC"),
-    (4, b"ftypmif1", "HEIF"),
-    (4, b"ftypmsf1", "HEIF"),
-    (0, b"\xff\x0a", "JPEG XL"),
-    (0, b"\0\0\0\x0cJXL ", "JPEG XL"),
-    (0, b"\0\0\0\x0cjP  ", "JPEG 2000"),
-    (0, b"8BPS", "Photoshop"),
-    (0, b"%PDF", "PDF"),
-    (0, b"<svg", "SVG"),
-)
-
-AT_REST = "run the same command again when the data are at rest"
-
+_REDUCIBLE = ("JPEG", "MPO")  # their decoder can leave pixels out
+_UPRIGHT = ("TIFF", "HEIF")  # their decoders turn the image themselves
 _ORIENTATION = 0x0112
-_warnings_lock = threading.Lock()
 
 
 class BadImage(ValueError):  # noqa: N818 - a finding about a file, not a fault of the program
@@ -62,17 +43,34 @@ class BadImage(ValueError):  # noqa: N818 - a finding about a file, not a fault 
         self.detail = detail
 
 
+class Opened(NamedTuple):
+    """A file whose facts are known, while a JPEG's pixels are not decoded yet.
+
+    `width` and `height` are of the whole image, upright; `orientation` is EXIF's, 1 to 8. `plain`: a JPEG
+    or PNG of one frame whose pixels are upright opaque sRGB of 8 bits as they are, and nothing is odd.
+    """
+
+    image: Any
+    format: str
+    width: int
+    height: int
+    orientation: int
+    warnings: frozenset[str]
+    plain: bool
+
+
 class Decoded(NamedTuple):
-    """An image and what was met on the way; `width` and `height` are of the whole image, upright."""
+    """An image and what was met on the way; all but `image` is of the whole file, as in `Opened`."""
 
     image: Image
     format: str
     width: int
     height: int
     warnings: tuple[str, ...]
+    plain: bool
 
 
-def decode(raw: bytes, max_pixels: int) -> Image:
+def decode(raw: bytes, max_pixels: float) -> Image:
     """The picture in `raw`: RGB, 8 bit, upright, the first frame of an animation, transparency on white.
 
     Embedded colour profiles are converted to sRGB; 16-bit, 32-bit and float greys are stretched from
@@ -84,26 +82,77 @@ def decode(raw: bytes, max_pixels: int) -> Image:
     return decode_with_facts(raw, max_pixels).image
 
 
-def decode_with_facts(raw: bytes, max_pixels: float, at_least: int | None = None) -> Decoded:
+def decode_with_facts(
+    raw: bytes,
+    max_pixels: float,
+    *,
+    at_least: int | None = None,
+    background: str = "#ffffff",
+    grey_range: tuple[float, float] | None = None,
+) -> Decoded:
     """`decode`, with format, size and warnings.
 
     With `at_least`, a JPEG may come out reduced by 2, 4 or 8 while both sides keep `at_least` pixels:
-    several times faster for photos.
+    several times faster for photos. `background` (`#rrggbb`) is what transparency lies on. `grey_range`
+    holds the values that become black and white in greys of over 8 bits, instead of a stretch.
 
-    Warnings are `alpha animated exif_bad icc_bad stretched`.
+    Warnings are `alpha animated exif_bad icc_bad incomplete stretched`; `incomplete` is a PNG whose pixels
+    are whole and whose end is missing.
 
     Raises:
         BadImage: as `decode`.
     """
-    try:
-        image, size = _load(raw, max_pixels, at_least)
-        return _normalise(image, size)
-    except (BadImage, MemoryError):
-        raise
-    except Exception as error:  # decoders raise whatever they like: OSError, SyntaxError, struct.error, ...
-        detail = str(error) or type(error).__name__
-        cut = isinstance(error, EOFError) or "truncat" in detail.lower()
-        raise BadImage("truncated" if cut else "decode_error", detail) from error
+    return decode_opened(open_image(raw, max_pixels), at_least, background, grey_range)
+
+
+def open_image(raw: bytes, max_pixels: float) -> Opened:
+    """The first half of `decode_with_facts`: what is in a file, before a JPEG's pixels are decoded.
+
+    Raises:
+        BadImage: as `decode`; too many pixels are refused before there is memory for them.
+    """
+    with _findings() as caught:
+        image = _open(raw)
+        width, height = image.size
+        if width * height > max_pixels:
+            raise BadImage("too_large", f"{width} x {height} pixels, more than {max_pixels:,}")
+        file_format = str(image.format)
+        if file_format not in _REDUCIBLE:
+            image.load()  # the facts that follow may lie behind the pixels
+            width, height = image.size
+        found = set()
+        if file_format != "MPO" and _is_animated(image):  # MPO: a photo and its depth map or preview
+            found.add("animated")
+        if file_format == "PNG" and raw.rfind(b"IEND") < 0:
+            found.add("incomplete")
+        orientation = 1 if file_format in _UPRIGHT else _orientation(image, caught, found)
+        sixteen_bits = file_format == "PNG" and raw[24] > 8
+        odd = found or orientation > 1 or sixteen_bits or file_format not in ("JPEG", "PNG")
+        size = (height, width) if orientation >= 5 else (width, height)
+        plain = not odd and is_plain(image)
+        return Opened(image, file_format, *size, orientation, frozenset(found), plain)
+
+
+def decode_opened(
+    opened: Opened,
+    at_least: int | None = None,
+    background: str = "#ffffff",
+    grey_range: tuple[float, float] | None = None,
+) -> Decoded:
+    """The second half of `decode_with_facts`; an image can be decoded once.
+
+    Raises:
+        BadImage: as `decode`.
+    """
+    with _findings():
+        image = opened.image
+        if at_least and opened.format in _REDUCIBLE:
+            image.draft(None, (at_least, at_least))  # None: the mode stays
+        image.load()
+        rgb, found = to_rgb(_upright(image, opened.orientation), background, grey_range)
+        rgb.info = {}  # it has done its work; a profile left in it would be saved with a copy
+        facts = opened.format, opened.width, opened.height
+        return Decoded(rgb, *facts, tuple(sorted(opened.warnings | found)), opened.plain)
 
 
 def resize(image: Image, size: int, rule: ResizeRule) -> NDArray[np.uint8]:
@@ -136,107 +185,53 @@ def resize_image(image: Image, size: int, rule: ResizeRule) -> Image:
     return canvas
 
 
-def pixels(raw: bytes, size: int, rule: ResizeRule, max_pixels: float) -> NDArray[np.uint8]:
-    """A file's bytes as a backbone sees them: uint8 of shape (size, size, 3).
-
-    The one way from a file to a backbone, so that a query and an indexed image give the same vector.
-
-    Raises:
-        BadImage: the bytes are no image that can be read.
-    """
-    # twice the size wanted: the JPEG decoder's own reduction is coarser than `resize`
-    return resize(decode_with_facts(raw, max_pixels, at_least=2 * size).image, size, rule)
-
-
-def load_pixels(
-    paths: Sequence[Path],
-    hashes: Sequence[str],
-    size: int,
-    rule: ResizeRule,
-    workers: int = 2,
-) -> Iterator[NDArray[np.uint8]]:
-    """The images at `paths`, in order, each uint8 of shape (size, size, 3); decoded ahead in threads.
-
-    `hashes` are the SHA-256 of the files that ingest read; the very bytes that are decoded must fit.
-
-    Raises:
-        DataError: a file that changed, vanished, or cannot be read any more, named.
-    """
-
-    def load(path: Path, expected: str) -> NDArray[np.uint8]:
-        name = os.fsencode(path).decode("utf-8", "backslashreplace")
-        try:
-            raw = path.read_bytes()
-        except OSError as error:
-            raise DataError(
-                f"{name} changed since ingest read it ({error.strerror})", hint=AT_REST
-            ) from error
-        if hashlib.sha256(raw).hexdigest() != expected:
-            raise DataError(f"{name} changed since ingest read it", hint=AT_REST)
-        try:
-            return pixels(raw, size, rule, math.inf)  # ingest has refused what is too large
-        except BadImage as error:
-            raise DataError(
-                f"{name} could be decoded by ingest, but not now ({error})",
-                hint="if Pillow is another one now, `simpipe ingest --force` decides anew what can be used",
-            ) from error
-
-    return map_ahead(lambda job: load(*job), zip(paths, hashes, strict=True), workers)
-
-
-def _load(raw: bytes, max_pixels: float, at_least: int | None) -> tuple[Image, tuple[int, int]]:
-    """The image as it is in the file, its pixels read, and its full size."""
-    if not raw:
-        raise BadImage("empty", "the file has no bytes")
-    image = _open(raw)
-    header = image.size
-    if header[0] * header[1] > max_pixels:
-        raise BadImage("too_large", f"{header[0]} x {header[1]} pixels, more than {max_pixels:,}")
-    if at_least:
-        image.draft(None, (at_least, at_least))  # None: the mode stays
-    reduced = image.size != header
-    image.load()
-    return image, header if reduced else image.size  # a TIFF turns itself upright while it loads
-
-
 def _open(raw: bytes) -> Any:
     """The header, by content and never by name."""
     from PIL import Image as pil  # noqa: N813
     from PIL import UnidentifiedImageError
 
+    if not raw:
+        raise BadImage("empty", "the file has no bytes")
+    if is_heif(raw):
+        return _open_heif(raw)
+    if is_raw_photo(raw):
+        raise BadImage("unsupported", "raw camera images are not read; convert to JPEG or PNG")
     try:
-        with _caught_warnings():
-            return pil.open(io.BytesIO(raw), formats=FORMATS)
-    except pil.DecompressionBombError as error:
-        raise BadImage("too_large", str(error)) from error
+        return pil.open(io.BytesIO(raw), formats=FORMATS)
     except UnidentifiedImageError as error:
-        for offset, magic, name in UNSUPPORTED:
-            if raw.startswith(magic, offset):
-                raise BadImage(
-                    "unsupported", f"{name} images are not read; convert to JPEG or PNG"
-                ) from error
+        if name := beginning(raw):
+            detail = f"it begins like {name}, but is cut off, damaged or of a rare kind"
+            raise BadImage("decode_error", detail) from error
+        if advice := foreign(raw):
+            raise BadImage("unsupported", advice) from error
         raise BadImage("not_an_image", "the content is none of " + ", ".join(FORMATS)) from error
 
 
+def _open_heif(raw: bytes) -> Any:
+    try:
+        plugin = import_module("pillow_heif")
+    except ImportError as error:
+        detail = "HEIC and HEIF images need pillow-heif: pip install 'simpipe[heif]'"
+        raise BadImage("unsupported", detail) from error
+    return plugin.HeifImageFile(io.BytesIO(raw))  # not through Pillow's registry, which is the process's
+
+
 @contextmanager
-def _caught_warnings() -> Iterator[list[warnings.WarningMessage]]:
-    """Warnings caught, not shown. Their filters belong to the process: the lock keeps threads apart."""
-    with _warnings_lock, warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        yield caught
+def _findings() -> Iterator[list[str]]:
+    """Whatever a decoder raises as a `BadImage`, and its warnings in a list instead of on the screen."""
+    from PIL.Image import DecompressionBombError
 
-
-def _normalise(image: Any, size: tuple[int, int]) -> Decoded:
-    """Upright, sRGB, on white, 8 bit."""
-    found: list[str] = []
-    file_format = str(image.format)
-    if file_format != "MPO" and _is_animated(image):  # MPO: a photo and its depth map or preview
-        found.append("animated")
-    if file_format != "TIFF":
-        image, turned = _upright(image, found)
-        size = size[::-1] if turned else size
-    rgb = _to_rgb(image, found)
-    return Decoded(rgb, file_format, *size, tuple(sorted(found)))
+    try:
+        with quiet() as caught:
+            yield caught
+    except (BadImage, MemoryError):
+        raise
+    except DecompressionBombError as error:
+        raise BadImage("too_large", str(error)) from error
+    except Exception as error:  # decoders raise whatever they like: OSError, SyntaxError, struct.error, ...
+        detail = str(error) or type(error).__name__
+        cut = isinstance(error, EOFError) or "truncat" in detail.lower()
+        raise BadImage("truncated" if cut else "decode_error", detail) from error
 
 
 def _is_animated(image: Any) -> bool:
@@ -246,8 +241,24 @@ def _is_animated(image: Any) -> bool:
         return True
 
 
-def _upright(image: Any, found: list[str]) -> tuple[Any, bool]:
-    """The image turned as its EXIF says, and whether width and height changed places."""
+def _orientation(image: Any, caught: list[str], found: set[str]) -> int:
+    """What EXIF says of how the image lies, 1 to 8; 1 also if it says nothing that can be understood."""
+    from PIL.Image import Exif
+
+    before = len(caught)
+    orientation = 1
+    try:
+        Exif().load(image.info.get("exif", b""))  # where it is bad, Pillow may have passed over that
+        value = image.getexif().get(_ORIENTATION, 1)
+        orientation = int(value) if value in range(1, 9) else 1
+    except Exception:  # bad EXIF does not make a bad image
+        found.add("exif_bad")
+    if len(caught) > before:
+        found.add("exif_bad")
+    return orientation
+
+
+def _upright(image: Any, orientation: int) -> Any:
     from PIL.Image import Transpose
 
     turns = {
@@ -259,60 +270,4 @@ def _upright(image: Any, found: list[str]) -> tuple[Any, bool]:
         7: Transpose.TRANSVERSE,
         8: Transpose.ROTATE_90,
     }
-    try:
-        with _caught_warnings() as caught:
-            orientation = image.getexif().get(_ORIENTATION, 1)
-            turn = turns.get(orientation)
-    except Exception:  # bad EXIF does not make a bad image
-        found.append("exif_bad")
-        return image, False
-    if caught:
-        found.append("exif_bad")
-    return (image, False) if turn is None else (image.transpose(turn), orientation >= 5)
-
-
-def _to_rgb(image: Any, found: list[str]) -> Image:
-    from PIL import Image as pil  # noqa: N813
-
-    profile = image.info.get("icc_profile")
-    if image.mode.startswith("I") or image.mode == "F":
-        found.append("stretched")
-        return pil.fromarray(_stretch(np.asarray(image))).convert("RGB")
-    if not image.has_transparency_data:
-        return _to_srgb(image, profile, found)
-    found.append("alpha")
-    rgba = image.convert("RGBA")
-    opaque = _to_srgb(rgba.convert("RGB"), profile, found)
-    white = pil.new("RGB", opaque.size, "white")
-    white.paste(opaque, mask=rgba.getchannel("A"))
-    return white
-
-
-def _to_srgb(image: Image, profile: bytes | None, found: list[str]) -> Image:
-    """`image` in RGB, through its embedded profile where there is one that fits."""
-    if profile:
-        from PIL import ImageCms
-
-        try:
-            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            if not ImageCms.getProfileDescription(source).startswith("sRGB"):
-                if image.mode == "P":
-                    image = image.convert("RGB")
-                srgb = ImageCms.createProfile("sRGB")
-                return ImageCms.profileToProfile(image, source, srgb, outputMode="RGB") or image
-        except Exception:  # a bad profile does not make a bad image
-            found.append("icc_bad")
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _stretch(grey: NDArray[Any]) -> NDArray[np.uint8]:
-    """Greys of any depth in 8 bits, the 0.5 to 99.5 percentile on 0 to 255; a constant image is black."""
-    values = grey.astype(np.float64)
-    finite = np.isfinite(values)
-    if not finite.any():
-        return np.zeros(grey.shape, np.uint8)
-    low, high = np.percentile(values[finite], (0.5, 99.5))
-    if high <= low:  # nearly all of one value: take what there is
-        low, high = values[finite].min(), values[finite].max()
-    scaled = (np.nan_to_num(values, nan=low, posinf=high, neginf=low) - low) / (high - low or 1.0)
-    return np.asarray(np.round(255 * scaled.clip(0, 1)), np.uint8)
+    return image.transpose(turns[orientation]) if orientation in turns else image

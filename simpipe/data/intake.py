@@ -1,42 +1,30 @@
-"""From a fingerprint to the tables of ingest: every image read once, decoded once, and placed in a split."""
+"""From what was found and examined to the tables of ingest: what is used, what goes together, which split."""
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from simpipe.data.decode import BadImage, ResizeRule, decode_with_facts
 from simpipe.data.duplicates import Duplicates, Kind, duplicate_groups
-from simpipe.data.manifest import ManifestRow, Samples
-from simpipe.data.picture import Picture, picture_of
-from simpipe.data.scan import Fingerprint, HashedFile, display
-from simpipe.data.splits import SPLITS, assign_splits, complete_predefined
-from simpipe.data.threads import map_ahead
+from simpipe.data.manifest import Manifest, Samples, manifest_of
+from simpipe.data.notes import duplicate_notes, label_notes, split_notes
+from simpipe.data.scan import display, shown
+from simpipe.data.splits import SPLITS, SplitBy, assign_splits, complete_predefined
 from simpipe.errors import DataError
-from simpipe.progress import Progress, track
+
+if TYPE_CHECKING:
+    from simpipe.data.examine import Examined
+    from simpipe.data.fingerprint import Fingerprint, HashedFile
 
 EXAMPLES = 5  # files named in an error
 
-
-@dataclass(frozen=True, eq=False)
-class Examined:
-    """One file's outcome: `picture`, or `reason` (a `decode.Reason` or "unreadable") and `detail`."""
-
-    picture: Picture | None
-    reason: str | None = None
-    detail: str | None = None
-
-    @property
-    def status(self) -> Literal["ok", "quarantined"]:
-        return "quarantined" if self.picture is None else "ok"
+SamePixels = Callable[[list[tuple[int, int]]], Sequence[bool]]
 
 
 @dataclass(frozen=True)
@@ -49,57 +37,53 @@ class Settings:
     test: float
     unseen: float
     split_seed: int
+    split_by: SplitBy = "sample"
     max_group: int = 50
+
+
+class Quarantined(NamedTuple):
+    """A file that could not be used, for people: `path` as text, its label and why."""
+
+    path: str
+    label: str | None
+    reason: str
+    detail: str
 
 
 @dataclass(frozen=True, eq=False)
 class Intake:
     """All that ingest writes.
 
-    `manifest` is in the order of the paths; `samples`, `thumbnails` and the row numbers of `pairs` (i, j,
-    exact | near) are in the samples' order. `labels` are `{"id", "name", "count", "splits": {split: count}}`.
+    `manifest` is in the order of the paths; `samples`, `rows` (the number of each one's file, int64 of shape
+    (n,)) and the row numbers of `pairs` (i, j, kind) are in the samples' order. `labels` are
+    `{"id", "name", "count", "splits": {split: count}}`, none where no labels are used.
     `oversized_groups` counts the sets of near copies that were too large to be kept together.
+    `notes` are sentences for a person.
     """
 
-    manifest: list[ManifestRow]
+    manifest: Manifest
     samples: Samples
+    rows: NDArray[np.int64]
     labels: list[dict[str, Any]]
     pairs: list[tuple[int, int, Kind]]
-    thumbnails: list[bytes]
     oversized_groups: int
     predefined_splits: bool
+    notes: list[str]
+
+    @property
+    def quarantined(self) -> list[Quarantined]:
+        """The files that could not be used, in the order of the paths."""
+        names = Quarantined._fields
+        return [Quarantined(*(row[name] for name in names)) for row in self.manifest.quarantined()]  # type: ignore[literal-required]
 
 
-def examine(
-    root: Path,
-    files: Sequence[HashedFile],
-    *,
-    max_pixels: int,
-    thumbnail_size: int,
-    resize_rule: ResizeRule,
-    workers: int = 2,
-    progress: Progress,
-) -> list[Examined]:
-    """Read each of `files` once and decode it once: its facts, hashes and thumbnail, or why there are none.
-
-    Raises:
-        DataError: a file's bytes are no longer those of its fingerprint.
-    """
-
-    def one(file: HashedFile) -> Examined:
-        raw = _read(root, file)
-        if raw is None:
-            return Examined(None, "unreadable", "the file could not be opened or read")
-        try:
-            decoded = decode_with_facts(raw, max_pixels, at_least=thumbnail_size)
-            return Examined(picture_of(decoded, file.path, thumbnail_size, resize_rule))
-        except BadImage as error:
-            return Examined(None, error.reason, error.detail)
-
-    return list(track(progress, map_ahead(one, files, workers), "reading", len(files), "images"))
-
-
-def build(fingerprint: Fingerprint, examined: Sequence[Examined], settings: Settings) -> Intake:
+def build(
+    fingerprint: Fingerprint,
+    examined: Examined,
+    settings: Settings,
+    same_pixels: SamePixels,
+    excluded: Collection[int],
+) -> Intake:
     """The tables of ingest, a pure function of what was found.
 
     Nothing in them depends on the order or the times of files; names count only for the manifest, and to
@@ -109,182 +93,224 @@ def build(fingerprint: Fingerprint, examined: Sequence[Examined], settings: Sett
         fingerprint: the files, n of them.
         examined: n outcomes, as of `examine(root, fingerprint.files)`.
         settings: shares, limits and the seed of the splits.
+        same_pixels: whether the files of each pair, given by their numbers, have equal pixels.
+        excluded: the numbers of the files that the user took out. They do not count as bad, nor at all.
 
     Raises:
-        DataError: more than `max_bad` of the files are unusable, or all of one label's, or fewer than two
-            labels have a usable image.
+        DataError: more than `max_bad` of the files are unusable, or all of one label's, or no image is left,
+            or of labelled ones fewer than two labels.
     """
     files = fingerprint.files
-    _refuse_bad(files, examined, settings.max_bad)
-    names = sorted({file.label for file in files}, key=str.encode)
-    id_of = {name: number for number, name in enumerate(names)}
+    by_path = sorted(range(len(files)), key=lambda number: os.fsencode(files[number].path))
+    counted = [number for number in by_path if number not in excluded]
+    _refuse_bad(files, examined, counted, settings.max_bad)
+    ids = sample_ids(files)
+    usable = [number for number in counted if examined.reason[number] is None]
+    names = _names(files, usable)
+    _refuse_few(files, names, usable)
+    id_of: dict[str | None, int] = {None: -1, **{name: number for number, name in enumerate(names)}}
 
-    chosen = [number for number, outcome in enumerate(examined) if outcome.picture is not None]
-    ids = _sample_ids([files[number] for number in chosen])
-    order = sorted(range(len(chosen)), key=lambda k: (id_of[files[chosen[k]].label], ids[k]))
-    rows = [chosen[k] for k in order]
-    sample_id = [ids[k] for k in order]
-
-    used = [files[number] for number in rows]
-    pictures = [picture for number in rows if (picture := examined[number].picture) is not None]
-    sha256 = [file.sha256 for file in used]
-    label_id = np.array([id_of[file.label] for file in used], np.int32)
-    duplicates = _duplicates(sha256, pictures, settings)
-    split = _split(used, label_id, duplicates.group, names, settings)
-    first = np.unique(duplicates.group, return_index=True)[1]
-    ids_in_order = np.array(sample_id, np.str_)
+    used = sorted(usable, key=ids.__getitem__)
+    used.sort(key=lambda number: id_of[files[number].label])
+    rows = np.array(used, np.int64)
+    sha256 = [files[number].sha256 for number in used]
+    label_id = np.array([id_of[files[number].label] for number in used], np.int32)
+    duplicates = _duplicates(files, examined, rows, sha256, settings, same_pixels)
+    split = _split(
+        [files[number].split for number in used], sha256, label_id, duplicates.group, names, settings
+    )
+    sample_id = np.array([ids[number] for number in used], np.str_)
     samples = Samples(
-        sample_id=ids_in_order,
+        sample_id=sample_id,
         sha256=np.array(sha256, np.str_),
-        label=np.array([file.label for file in used], np.str_),
+        label=np.array([*names, ""], np.str_)[label_id],
         label_id=label_id,
         split=split,
-        group=ids_in_order[first[duplicates.group]],
+        group=sample_id[np.unique(duplicates.group, return_index=True)[1]][duplicates.group],
     )
-    row_of = {number: row for row, number in enumerate(rows)}
+    labels = _labels(names, samples)
+    predefined = files[used[0]].split is not None
+    gone = _names(files, range(len(files)), but=names)
     return Intake(
-        manifest=[
-            _manifest_row(file, outcome, samples, row_of.get(number))
-            for number, (file, outcome) in enumerate(zip(files, examined, strict=True))
-        ],
+        manifest=manifest_of(_manifest(files, examined, by_path, rows, samples, excluded)),
         samples=samples,
-        labels=_labels(names, samples),
+        rows=rows,
+        labels=labels,
         pairs=duplicates.pairs,
-        thumbnails=[picture.thumbnail for picture in pictures],
         oversized_groups=duplicates.oversized,
-        predefined_splits=used[0].split is not None,
+        predefined_splits=predefined,
+        notes=[
+            *label_notes(labels, gone),
+            *duplicate_notes(duplicates, samples, settings.max_group),
+            *split_notes(labels, predefined, settings.split_by, settings.unseen),
+        ],
     )
 
 
-def _read(root: Path, file: HashedFile) -> bytes | None:
-    """The file's bytes; None if they could not be read when the fingerprint was taken."""
-    if not file.sha256:
-        return None
-    try:
-        raw = (root / file.path).read_bytes()
-    except OSError as error:
-        raise _changed(file, f" ({error.strerror})") from error
-    if hashlib.sha256(raw).hexdigest() != file.sha256:
-        raise _changed(file)
-    return raw
+def sample_ids(files: Sequence[HashedFile]) -> list[str]:
+    """The first 16 digits of each content hash; repeats are numbered by label, split and path from -2 on.
+
+    The id of a file that could not be read is empty.
+    """
+    stems = [file.sha256[:16] for file in files]
+    count = Counter(stems)
+    repeated = [number for number, stem in enumerate(stems) if stem and count[stem] > 1]
+
+    def rank(number: int) -> tuple[str, str, str, bytes]:
+        file = files[number]
+        return file.sha256, file.label or "", file.split or "", os.fsencode(file.path)
+
+    seen: Counter[str] = Counter()
+    for number in sorted(repeated, key=rank):
+        stem = stems[number]
+        seen[stem] += 1
+        if seen[stem] > 1:
+            stems[number] = f"{stem}-{seen[stem]}"
+    return stems
 
 
-def _changed(file: HashedFile, why: str = "") -> DataError:
-    return DataError(
-        f"{display(file.path)} changed while it was read{why}",
-        hint="Wait until the data are complete, and run the same command again.",
-    )
+def _names(files: Sequence[HashedFile], numbers: Iterable[int], but: Collection[str] = ()) -> list[str]:
+    """The labels of some files, in the order of their bytes."""
+    found = {files[number].label for number in numbers} - {None, *but}
+    return sorted((label for label in found if label is not None), key=str.encode)
 
 
-def _refuse_bad(files: Sequence[HashedFile], examined: Sequence[Examined], max_bad: float) -> None:
+def _refuse_bad(
+    files: Sequence[HashedFile], examined: Examined, counted: Sequence[int], max_bad: float
+) -> None:
     """Many unusable files are a wrong folder or a broken copy, not noise."""
-    bad = [(file, each) for file, each in zip(files, examined, strict=True) if each.picture is None]
-    usable = {file.label for file, each in zip(files, examined, strict=True) if each.picture is not None}
-    lost = sorted({file.label for file in files} - usable)
-    if len(bad) > max_bad * len(files):
+    bad = [number for number in counted if examined.reason[number] is not None]
+    if len(bad) > max_bad * len(counted):
         raise DataError(
-            f"{len(bad):,} of {len(files):,} files are not usable, more than {max_bad:.1%}: {_tell(bad)}",
+            f"{len(bad):,} of {len(counted):,} files are not usable, more than {max_bad:.1%}: "
+            f"{_tell(files, examined, bad)}",
             hint="Repair or remove them, or allow more with ingest.max_bad.",
         )
-    if lost:
-        of_lost = [(file, each) for file, each in bad if file.label == lost[0]]
+    usable = _names(files, (number for number in counted if examined.reason[number] is None))
+    if lost := _names(files, bad, but=usable):
+        of_lost = [number for number in bad if files[number].label == lost[0]]
         more = f" (and of {len(lost) - 1} more labels)" if len(lost) > 1 else ""
         raise DataError(
-            f"no image of the label {lost[0]!r} is usable{more}: {_tell(of_lost)}",
+            f"no image of the label {lost[0]!r} is usable{more}: {_tell(files, examined, of_lost)}",
             hint="Repair the images or remove the folder.",
         )
 
 
-def _tell(bad: Sequence[tuple[HashedFile, Examined]]) -> str:
-    counts = Counter(str(each.reason) for _, each in bad)
+def _refuse_few(files: Sequence[HashedFile], names: Sequence[str], usable: Sequence[int]) -> None:
+    """What is left when the excluded images are out must be something to learn from."""
+    labelled = any(file.label is not None for file in files)
+    if not usable or (labelled and len(names) < 2):
+        left = f"only the label {names[0]!r} is" if names else "no image is"
+        raise DataError(
+            f"{left} left of {len(files):,} files",
+            hint="Exclude fewer of them. Are the right folder and the right ingest.exclude given?",
+        )
+
+
+def _tell(files: Sequence[HashedFile], examined: Examined, bad: Sequence[int]) -> str:
+    counts = Counter(str(examined.reason[number]) for number in bad)
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(counts.items()))
-    shown = "; ".join(f"{display(file.path)} ({each.detail})" for file, each in bad[:EXAMPLES])
-    return f"{reasons}. {shown}" + ("; …" if len(bad) > EXAMPLES else "")
+    named = "; ".join(f"{shown(files[k].path)} ({examined.detail[k]})" for k in bad[:EXAMPLES])
+    return f"{reasons}. {named}" + ("; …" if len(bad) > EXAMPLES else "")
 
 
-def _sample_ids(files: Sequence[HashedFile]) -> list[str]:
-    """The first 16 digits of each content hash; repeats are numbered by label, split and path from -2 on."""
-    order = sorted(
-        range(len(files)),
-        key=lambda k: (files[k].sha256, files[k].label, files[k].split or "", os.fsencode(files[k].path)),
-    )
-    seen: Counter[str] = Counter()
-    ids = [""] * len(files)
-    for k in order:
-        stem = files[k].sha256[:16]
-        seen[stem] += 1
-        ids[k] = stem if seen[stem] == 1 else f"{stem}-{seen[stem]}"
-    return ids
-
-
-def _duplicates(sha256: Sequence[str], pictures: Sequence[Picture], settings: Settings) -> Duplicates:
+def _duplicates(
+    files: Sequence[HashedFile],
+    examined: Examined,
+    rows: NDArray[np.int64],
+    sha256: Sequence[str],
+    settings: Settings,
+    same_pixels: SamePixels,
+) -> Duplicates:
     return duplicate_groups(
         sha256,
-        np.array([picture.phash for picture in pictures], np.uint64),
-        np.stack([picture.miniature for picture in pictures]),
+        examined.phash[rows],
+        lambda images: examined.miniatures[rows[images]],
+        np.stack([examined.width[rows], examined.height[rows]], axis=1),
+        [files[number].group for number in rows.tolist()],
+        lambda pairs: same_pixels([(first, second) for first, second in rows[pairs].tolist()]),
         settings.near_duplicate_bits,
         settings.max_group,
     )
 
 
 def _split(
-    files: Sequence[HashedFile],
+    given: Sequence[str | None],
+    sha256: Sequence[str],
     label_id: NDArray[np.int32],
     group: NDArray[np.int64],
     names: Sequence[str],
     settings: Settings,
 ) -> NDArray[np.str_]:
+    """The split of each sample; images without labels are split like those of one."""
     key_of: dict[int, str] = {}
-    for number, file in zip(group.tolist(), files, strict=True):
-        key_of[number] = min(key_of.get(number, file.sha256), file.sha256)
+    for number, sha in zip(group.tolist(), sha256, strict=True):
+        key_of[number] = min(key_of.get(number, sha), sha)
     keys = [key_of[number] for number in group.tolist()]
-    given = [file.split for file in files if file.split is not None]
-    if given:
-        return complete_predefined(
-            np.array(given), label_id, group, keys, val=settings.val, split_seed=settings.split_seed
-        )
-    return assign_splits(
-        label_id,
-        group,
-        keys,
-        names,
-        val=settings.val,
-        test=settings.test,
-        unseen=settings.unseen,
-        split_seed=settings.split_seed,
-    )
+    label = np.maximum(label_id, 0)
+    seed = settings.split_seed
+    if given[0] is not None:
+        if "train" not in given:
+            raise DataError(
+                "no usable image is in the split train of these data",
+                hint="Name one of the splits train, or set ingest.layout: labels.",
+            )
+        return complete_predefined(np.array(given), label, group, keys, val=settings.val, split_seed=seed)
+    shares = {"val": settings.val, "test": settings.test, "unseen": settings.unseen}
+    return assign_splits(label, group, keys, names, **shares, split_seed=seed, by=settings.split_by)
 
 
 def _labels(names: Sequence[str], samples: Samples) -> list[dict[str, Any]]:
-    counts: dict[int, Counter[str]] = defaultdict(Counter)
-    for label, split in zip(samples.label_id.tolist(), samples.split.tolist(), strict=True):
-        counts[label][split] += 1
+    of_split = {name: samples.label_id[samples.split == name] for name in SPLITS}
+    table = {name: np.bincount(ids, minlength=len(names)) for name, ids in of_split.items() if names}
     return [
         {
             "id": number,
             "name": name,
-            "count": counts[number].total(),
-            "splits": {split: counts[number][split] for split in SPLITS if counts[number][split]},
+            "count": sum(int(counts[number]) for counts in table.values()),
+            "splits": {split: int(counts[number]) for split, counts in table.items() if counts[number]},
         }
         for number, name in enumerate(names)
     ]
 
 
-def _manifest_row(file: HashedFile, outcome: Examined, samples: Samples, row: int | None) -> ManifestRow:
-    picture = outcome.picture
-    return {
-        "path": display(file.path),
-        "path_bytes": os.fsencode(file.path),
-        "label": file.label,
-        "split": None if row is None else str(samples.split[row]),
-        "status": outcome.status,
-        "reason": outcome.reason,
-        "detail": outcome.detail,
-        "sample_id": None if row is None else str(samples.sample_id[row]),
-        "sha256": file.sha256,
-        "size": file.size,
-        "format": picture.format if picture else None,
-        "width": picture.width if picture else None,
-        "height": picture.height if picture else None,
-        "warnings": list(picture.warnings) if picture else [],
-    }
+def _manifest(
+    files: Sequence[HashedFile],
+    examined: Examined,
+    order: Sequence[int],
+    rows: NDArray[np.int64],
+    samples: Samples,
+    excluded: Collection[int],
+) -> Iterator[tuple[str, Sequence[Any]]]:
+    """The columns of the manifest, one row per file, in `order`; one at a time, for there are millions."""
+    row_of = np.full(len(files), -1)
+    row_of[rows] = np.arange(len(rows))
+
+    def pick(column: Sequence[Any], of_excluded: str | None = None) -> list[Any]:
+        if of_excluded is None:
+            return [column[number] for number in order]
+        return [of_excluded if number in excluded else column[number] for number in order]
+
+    def of_sample(column: NDArray[np.str_]) -> list[str | None]:
+        return [str(column[row]) if row >= 0 else None for row in row_of[list(order)].tolist()]
+
+    def fact(column: NDArray[np.int32]) -> list[int | None]:
+        known = [value if examined.format[number] else None for number, value in enumerate(column.tolist())]
+        return pick(known)
+
+    yield "path", [display(files[number].path) for number in order]
+    yield "path_bytes", [os.fsencode(files[number].path) for number in order]
+    yield "label", [files[number].label for number in order]
+    yield "group", [files[number].group for number in order]
+    yield "split", of_sample(samples.split)
+    yield "status", pick(["quarantined" if reason else "ok" for reason in examined.reason], "ignored")
+    yield "reason", pick(examined.reason, "excluded")
+    yield "detail", pick(examined.detail, "marked in the file of ingest.exclude")
+    yield "sample_id", of_sample(samples.sample_id)
+    yield "sha256", [files[number].sha256 for number in order]
+    yield "size", [files[number].size for number in order]
+    yield "copy", pick(examined.copy)
+    yield "format", pick(examined.format)
+    yield "width", fact(examined.width)
+    yield "height", fact(examined.height)
+    yield "warnings", pick(examined.warnings)

@@ -1,4 +1,4 @@
-"""The two tables of ingest: every file seen (`manifest.parquet`), every usable image (`samples.parquet`).
+"""The two tables of ingest: every candidate (`manifest.parquet`), every usable image (`samples.parquet`).
 
 Equal rows are equal bytes of Parquet: no times, no writer's metadata, fixed compression and row groups.
 """
@@ -6,7 +6,7 @@ Equal rows are equal bytes of Parquet: no times, no writer's metadata, fixed com
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,18 +27,23 @@ REBUILD = "Run `simpipe ingest` again."
 
 
 class ManifestRow(TypedDict):
-    """A file that was seen. `sample_id`, `split` and the picture's facts are null where it was not usable."""
+    """A candidate image: `ok`, `quarantined` if it is not usable, `ignored` if the user took it out.
+
+    `sample_id` and `split` are null where it is not ok, the picture's facts where it is quarantined.
+    """
 
     path: str  # for people: bytes that are no UTF-8 are written `\xNN`
     path_bytes: bytes  # for opening
-    label: str
+    label: str | None  # null where none are used
+    group: str | None  # the user's: images that belong together
     split: str | None
-    status: Literal["ok", "quarantined"]
+    status: Literal["ok", "quarantined", "ignored"]
     reason: str | None
     detail: str | None
     sample_id: str | None
-    sha256: str
-    size: int
+    sha256: str  # empty if it could not be read
+    size: int  # bytes; -1 if a table lists it and it is not there
+    copy: str | None  # the SHA-256 of its normalised copy
     format: str | None
     width: int | None
     height: int | None
@@ -50,7 +55,8 @@ class Samples:
     """The usable images, n rows sorted by (label_id, sample_id): the row order of every later array.
 
     `sample_id`, `sha256`, `label`, `split` and `group` are str arrays of shape (n,), `label_id` is int32.
-    `group` is the sample_id of the first member of the image's duplicate group.
+    `group` is the sample_id of the first member of the image's duplicate group, in which the groups of the
+    user are joined. Where no labels are used, `label` is "" and `label_id` -1.
     """
 
     sample_id: NDArray[np.str_]
@@ -81,19 +87,23 @@ class Manifest:
 
     @cached_property
     def rows(self) -> list[ManifestRow]:
-        """One row per file seen."""
+        """One row per candidate image."""
         rows: list[ManifestRow] = self.table.to_pylist()
         return rows
 
     @cached_property
     def paths_by_sample(self) -> dict[str, str]:
         """sample_id → path relative to the root, as the file system has it (surrogates for odd bytes)."""
-        samples, paths = (self.table.column(name).to_pylist() for name in ("sample_id", "path_bytes"))
-        return {
-            sample: os.fsdecode(path)
-            for sample, path in zip(samples, paths, strict=True)
-            if sample is not None
-        }
+        return {sample: os.fsdecode(path) for sample, path in self._by_sample("path_bytes")}
+
+    @cached_property
+    def copies_by_sample(self) -> dict[str, str | None]:
+        """sample_id → the SHA-256 of its normalised copy; None where the original is as good."""
+        return dict(self._by_sample("copy"))
+
+    def _by_sample(self, name: str) -> Iterator[tuple[str, Any]]:
+        samples, values = (self.table.column(each).to_pylist() for each in ("sample_id", name))
+        return (pair for pair in zip(samples, values, strict=True) if pair[0] is not None)
 
     def quarantined(self) -> list[ManifestRow]:
         """The files that could not be used, with `reason` and `detail`."""
@@ -102,11 +112,18 @@ class Manifest:
         return rows
 
 
-def write_manifest(path: Path, rows: Sequence[ManifestRow]) -> None:
-    """Write `manifest.parquet`, whole or not at all."""
+def manifest_of(columns: Iterable[tuple[str, Sequence[Any]]]) -> Manifest:
+    """A manifest of the columns of `ManifestRow`, by name, each of one value per file."""
     import pyarrow as pa
 
-    _write(path, pa.Table.from_pylist(list(rows), schema=_manifest_schema()))
+    schema = _manifest_schema()
+    arrays = {name: pa.array(values, schema.field(name).type) for name, values in columns}
+    return Manifest(pa.Table.from_arrays([arrays[name] for name in schema.names], schema=schema))
+
+
+def write_manifest(path: Path, manifest: Manifest) -> None:
+    """Write `manifest.parquet`, whole or not at all."""
+    _write(path, manifest.table)
 
 
 def read_manifest(path: Path) -> Manifest:

@@ -1,15 +1,13 @@
-"""What ingest keeps of one usable image: its facts, its two small likenesses and its thumbnail."""
+"""What ingest keeps of one image: its facts, its two small likenesses and its thumbnail."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
-from simpipe.data.decode import Decoded, ResizeRule, resize_image
+from simpipe.data.decode import ResizeRule
 from simpipe.data.duplicates import FLAT, contrast
 from simpipe.data.phash import miniature, perceptual_hash
+from simpipe.data.preparation import Prepared
 from simpipe.data.thumbnails import encode_thumbnail
 
 TINY = 32  # pixels a side
@@ -22,6 +20,7 @@ _SUFFIXES = {
     "PNG": ("png", "apng"),
     "WEBP": ("webp",),
     "AVIF": ("avif",),
+    "HEIF": ("heic", "heif"),
     "GIF": ("gif",),
     "BMP": ("bmp", "dib"),
     "DIB": ("bmp", "dib"),
@@ -30,37 +29,58 @@ _SUFFIXES = {
 }
 
 
-@dataclass(frozen=True, eq=False)
-class Picture:
-    """What ingest keeps of a usable image. `warnings` are those of `decode_with_facts` and
-    `suffix` (the name says another format), `tiny`, `long` (over 10:1), `flat` (no detail)."""
+class Picture(NamedTuple):
+    """What is kept of a usable image: all of it a function of its bytes, none of its name.
+
+    `warnings` are those of `decode_with_facts` and `tiny`, `long` (over 10:1), `flat` (no detail), sorted.
+    `miniature` holds the 16 x 16 RGB pixels of `phash.miniature`. `thumbnail` is a JPEG, or empty where none
+    is wanted; `copy` is the SHA-256 of the normalised copy, if any.
+    """
 
     format: str
     width: int
     height: int
     warnings: tuple[str, ...]
     phash: int
-    miniature: NDArray[np.uint8]
+    miniature: bytes
     thumbnail: bytes
+    copy: str | None
 
 
-def picture_of(decoded: Decoded, path: str, thumbnail_size: int, rule: ResizeRule) -> Picture:
-    """The picture of a decoded file; `path` is looked at for its suffix only."""
-    image, file_format, width, height, warnings = decoded
-    reduced = resize_image(image, HASHED_SIDE, "squash")
+class Refusal(NamedTuple):
+    """Why there is no picture of a file; `lasting` if its bytes alone are the reason."""
+
+    reason: str
+    detail: str
+    lasting: bool = True
+
+
+def picture_of(prepared: Prepared, thumbnail_size: int, rule: ResizeRule, copy: str | None) -> Picture:
+    """The picture of a prepared file; a `thumbnail_size` of 0 makes no thumbnail."""
+    from PIL.Image import Resampling
+
+    # a gap of 1 takes two thirds of the time of `resize_image`, and hashes do as well
+    side = (HASHED_SIDE, HASHED_SIDE)
+    reduced = prepared.image.resize(side, Resampling.BILINEAR, reducing_gap=1.0)
     small = miniature(reduced)
+    width, height = prepared.width, prepared.height
     found = {
-        "suffix": path.rpartition(".")[2].lower() not in _SUFFIXES[file_format],
         "tiny": min(width, height) < TINY,
         "long": max(width, height) > LONG * min(width, height),
         "flat": bool(contrast(small[None])[0] < FLAT),
     }
     return Picture(
-        format=file_format,
+        format=prepared.format,
         width=width,
         height=height,
-        warnings=tuple(sorted((*warnings, *(name for name, is_so in found.items() if is_so)))),
+        warnings=tuple(sorted((*prepared.warnings, *(name for name, is_so in found.items() if is_so)))),
         phash=perceptual_hash(reduced),
-        miniature=small,
-        thumbnail=encode_thumbnail(image, thumbnail_size, rule),
+        miniature=small.tobytes(),
+        thumbnail=encode_thumbnail(prepared.image, thumbnail_size, rule) if thumbnail_size else b"",
+        copy=copy,
     )
+
+
+def is_misnamed(path: str, file_format: str) -> bool:
+    """Whether the name of a file of `file_format` ends as those of another format do."""
+    return path.rpartition(".")[2].lower() not in _SUFFIXES[file_format]

@@ -1,85 +1,69 @@
-"""What lies in the folder: the list of candidate images with their labels, and its fingerprint."""
+"""What lies in the folder: every name below it, as a candidate image or as passed over for a reason."""
 
-import hashlib
+import errno
+import fnmatch
+import heapq
 import os
+import re
 import stat
-import time
-import unicodedata
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from io import FileIO
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from simpipe.data.threads import map_ahead
-from simpipe.errors import DamagedError, DataError, DiskError, UsageError
-from simpipe.files import atomic_write, canonical_json, read_json
-from simpipe.progress import Progress, Silent, track
+from simpipe.errors import DiskError
 
 # fmt: off
 IMAGE_SUFFIXES = frozenset((
     "jpg", "jpeg", "jpe", "jfif", "mpo", "png", "apng", "webp", "avif", "gif", "bmp", "dib", "tif", "tiff",
     "ppm", "pgm", "pbm", "pnm", "heic", "heif", "jxl", "jp2",
 ))
+SYSTEM_NAMES = frozenset((  # in lower case
+    "thumbs.db", "desktop.ini", "__macosx", "@eadir", "lost+found", "$recycle.bin",
+    "system volume information",
+))
 # fmt: on
-SYSTEM_NAMES = frozenset(("Thumbs.db", "desktop.ini", "__MACOSX", "@eaDir", "lost+found"))
-SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "dev": "val",
-    "test": "test",
-    "testing": "test",
-}
-
-CACHE_SCHEMA = "simpipe.stat-cache/2"
-RACY_NS = 2_000_000_000  # file systems keep times of 1-2 s; see git's "racily clean" entries
-HASH_BATCH = 16  # files a thread takes at once: small images are cheaper than the hand-over
+MAX_DEPTH = 64  # folders below one another; more is a loop that no link shows, or an attack
+EXAMPLES = 5  # names in an error or a note
 
 
 class Found(NamedTuple):
-    """A candidate image. `path` is relative, with `/`; bytes that are no UTF-8 are held as surrogates."""
+    """A candidate image. `path` is relative, with `/`; bytes that are no UTF-8 are held as surrogates.
+
+    `size` is -1 for a file that a table lists and that is not there. `label` is None where none are used.
+    """
 
     path: str
     size: int
     mtime_ns: int
     ctime_ns: int
     inode: int
-    label: str
+    label: str | None
     split: str | None
+    group: str | None
+
+
+class Ignored(NamedTuple):
+    """A name that was passed over, and why. A folder ends with `/` and stands for all that is in it."""
+
+    path: str
+    reason: str
 
 
 @dataclass(frozen=True)
 class Listing:
-    """The candidate images in the order of their path bytes; how many names were passed over, by reason."""
+    """The candidate images and what was passed over, each by path bytes, and sentences for a person."""
 
     files: list[Found]
-    ignored: dict[str, int]
+    ignored: list[Ignored]
+    notes: list[str]
 
 
-class HashedFile(NamedTuple):
-    """A candidate image with its content hash; `sha256` is empty if the file could not be read."""
+class Entry(NamedTuple):
+    """A regular file with an image's name; the first five fields of `Found`."""
 
-    path: str
-    size: int
-    sha256: str
-    label: str
-    split: str | None
-
-
-@dataclass(frozen=True)
-class Fingerprint:
-    """The identity of a data set: `digest` depends on paths, sizes and contents, never on times."""
-
-    digest: str
-    files: list[HashedFile]
-    ignored: dict[str, int]
-
-
-class _Entry(NamedTuple):
     path: str
     size: int
     mtime_ns: int
@@ -87,7 +71,17 @@ class _Entry(NamedTuple):
     inode: int
 
 
-_Remembered = tuple[int, int, int, int, str]  # size, mtime_ns, ctime_ns, inode, sha256
+class Walk(NamedTuple):
+    """What a walk saw; each list is sorted by path bytes.
+
+    `folders` are those that were looked into, with a trailing `/`. `links` are the links that were
+    followed: those among the entries, and the linked folders, with a trailing `/`.
+    """
+
+    entries: list[Entry]
+    ignored: list[Ignored]
+    folders: list[str]
+    links: list[str]
 
 
 def display(path: str) -> str:
@@ -95,224 +89,178 @@ def display(path: str) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def list_files(root: Path) -> Listing:
-    """List the candidate images below `root`, one label per first-level folder.
+def shown(path: str) -> str:
+    """A file name for a terminal: what could move the cursor or begin a line is escaped, too."""
+    return printable(display(path))
 
-    If the folders that hold images are named only train|training, val|valid|validation|dev and
-    test|testing (any case; train and at least one more), they are splits and the labels lie one level below.
-    Linked files are followed, linked folders are not. Names that begin with a dot and system files are
-    passed over; so are files that do not look like images.
+
+def printable(text: str) -> str:
+    """`text` with its control characters escaped."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def open_regular(path: str | Path) -> FileIO:
+    """Open a file to read it; a pipe that took its place would have no writer, and is refused at once.
 
     Raises:
-        UsageError: `root` is missing or is no folder.
-        DiskError: a folder may not be read.
-        DataError: no images, images outside a label folder, label names that differ only in spelling, or
-            fewer than two labels.
+        OSError: it cannot be opened, or is not a regular file.
     """
-    if not root.exists():
-        raise UsageError(f"no such folder: {root}", hint="Give the folder that has one sub-folder per label.")
-    if not root.is_dir():
-        raise UsageError(
-            f"{root} is a file, not a folder", hint="Give the folder that has one sub-folder per label."
-        )
-    entries, ignored = _walk(os.fspath(root))
-    if not entries:
-        raise DataError(
-            f"no images in {root}",
-            hint="One sub-folder per label is expected, such as cats/1.jpg and dogs/1.jpg.",
-        )
-    parts = [entry.path.split("/", 2) for entry in entries]
-    folders = {part[0] for part in parts if len(part) > 1}
-    depth = 1 if _are_splits(folders) else 0
-    _refuse_unlabelled(
-        root, [e.path for e, part in zip(entries, parts, strict=True) if len(part) < depth + 2]
-    )
-    labels = _label_names(root, {tuple(part[: depth + 1]) for part in parts})
-    files = [
-        Found(*entry, labels[part[depth]], SPLIT_NAMES[part[0].lower()] if depth else None)
-        for entry, part in zip(entries, parts, strict=True)
-    ]
-    return Listing(files, ignored)
+    stream = FileIO(path, "r", opener=_at_once)
+    if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+        stream.close()
+        raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
+    return stream
 
 
-def fingerprint(
-    root: Path,
-    cache_file: Path,
-    *,
-    workers: int = 2,
-    progress: Progress | None = None,
-    remember: bool = True,
-) -> Fingerprint:
-    """List and hash the candidate images below `root`; see `list_files` for what is listed and raised.
+def _at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
-    Hashes of files whose path, size, times and inode are those of the last time come from `cache_file`,
-    which is written only where `remember` is true. The cache is a help only: a damaged one is empty, one
-    that cannot be written is let be. Keep one per root. A file that was edited and got its size and its
-    time back is still noticed, by the time of its last change of status, which nobody can set.
+
+def some(names: Iterable[str]) -> str:
+    """The first few of `names` as one text, with an ellipsis where there are more."""
+    first = list(islice(names, EXAMPLES + 1))
+    return ", ".join(first[:EXAMPLES]) + ", …" * (len(first) > EXAMPLES)
+
+
+def walk(root: str, *, follow_links: bool = False, ignore: Sequence[str] = ()) -> Walk:
+    """Every candidate image below `root`, and every name that was passed over.
+
+    Linked files are followed. Linked folders are followed if asked: after all others, in the order of their
+    paths, and each folder of the disk once, so that the outcome does not depend on the order of listing.
+    `ignore` holds wildcards as of `fnmatch`, for a name or a whole relative path; `*` matches `/`, too.
+    A folder that vanishes meanwhile holds nothing.
+
+    Raises:
+        DiskError: a folder or a file's status may not, or cannot, be read.
     """
-    progress = progress or Silent()
-    started = time.time_ns()
-    listing = list_files(root)
-    cache = _read_cache(cache_file)
-    known = {
-        found.path: entry[4]
-        for found in listing.files
-        if (entry := cache.get(found.path)) and entry[:4] == found[1:5]
-    }
-    unknown = [found.path for found in listing.files if found.path not in known]
-    if unknown:
-        batches = _hash_files(os.fspath(root), unknown, workers)
-        known |= zip(unknown, track(progress, batches, "hashing", len(unknown), "files"), strict=True)
-    files = [HashedFile(f.path, f.size, known[f.path], f.label, f.split) for f in listing.files]
-
-    # A file changed within the tick of its own time stamp would look unchanged: such entries are not kept.
-    # The time of the last change of status tells; the other can be set, even into the future.
-    trusted = {
-        f.path: (f.size, f.mtime_ns, f.ctime_ns, f.inode, known[f.path])
-        for f in listing.files
-        if known[f.path] and f.ctime_ns < started - RACY_NS
-    }
-    if remember and trusted != cache:
-        _write_cache(cache_file, trusted)
-    return Fingerprint(_digest(files), files, listing.ignored)
-
-
-def _walk(root: str) -> tuple[list[_Entry], dict[str, int]]:
-    """Every candidate image below `root`, sorted by path bytes, and the counts of what was passed over."""
-    entries: list[_Entry] = []
-    ignored: Counter[str] = Counter()
+    unwanted = _matcher(ignore)
+    seen = Walk([], [], [], [])
+    met: dict[tuple[int, int], str] = {}  # the folders of the disk, and where each was met first
+    waiting: list[tuple[bytes, str]] = []  # linked folders
     stack = [""]
-    while stack:
-        prefix = stack.pop()
+    while stack or waiting:
+        by_link = not stack
+        prefix = heapq.heappop(waiting)[1] if by_link else stack.pop()
+        folder = os.path.join(root, prefix)  # noqa: PTH118 - no Path per file: this loop is hot
         try:
-            with os.scandir(os.path.join(root, prefix)) as names:  # noqa: PTH118 - no Path per file: this loop is hot
-                for name in names:
-                    kind, status = _classify(name)
-                    path = prefix + name.name
-                    if kind == "folder":
-                        stack.append(path + "/")
-                    elif status is not None:
-                        entries.append(
-                            _Entry(
-                                path, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
-                            )
-                        )
-                    else:
-                        ignored[kind] += 1
-        except PermissionError as error:
+            reason = _why_not_enter(folder, prefix, met if follow_links else None)
+            if reason:
+                seen.ignored.append(Ignored(prefix, reason))
+                continue
+            below, linked = _read_folder(folder, prefix, unwanted, seen)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                seen.ignored.append(Ignored(prefix, "too_deep"))
+                continue
+            what = "no permission to read" if isinstance(error, PermissionError) else "cannot read"
             raise DiskError(
-                f"no permission to read the folder {display(str(error.filename))}",
+                f"{what} the folder {shown(folder)} ({error.strerror})",
                 hint="Make it readable, or remove it from the data set.",
             ) from error
-        except FileNotFoundError:
-            if not prefix:
-                raise
-            # a folder that vanished since its parent was read holds nothing
-    entries.sort(key=lambda entry: os.fsencode(entry.path))
-    return entries, dict(sorted(ignored.items()))
+        stack += below
+        if by_link:
+            seen.links.append(prefix)
+        if follow_links:
+            for path in linked:
+                heapq.heappush(waiting, (os.fsencode(path), path))
+        else:
+            seen.ignored.extend(Ignored(path, "linked_folder") for path in linked)
+    seen.entries.sort(key=_path_bytes)
+    seen.ignored.sort(key=_path_bytes)
+    seen.folders.sort(key=os.fsencode)
+    seen.links.sort(key=os.fsencode)
+    return seen
 
 
-def _classify(entry: "os.DirEntry[str]") -> tuple[str, os.stat_result | None]:
-    """What a name is: a folder, an image (with its stat) or the reason why it is passed over."""
+def lies_in(real_root: str, path: str) -> bool:
+    """Whether `path`, with all links followed, lies below `real_root`, a path without links."""
+    return os.path.realpath(path).startswith(os.path.join(real_root, ""))  # noqa: PTH118
+
+
+def _path_bytes(each: Entry | Ignored) -> bytes:
+    return os.fsencode(each.path)
+
+
+def _why_not_enter(folder: str, prefix: str, met: dict[tuple[int, int], str] | None) -> str | None:
+    """The reason to pass over a folder, or None; `met` remembers it if links are followed."""
+    if prefix.count("/") > MAX_DEPTH:
+        return "too_deep"
+    if met is None:
+        return None
+    status = os.stat(folder)  # noqa: PTH116
+    first = met.setdefault((status.st_dev, status.st_ino), prefix)
+    if first == prefix:
+        return None
+    return "link_loop" if prefix.startswith(first) else "linked_twice"
+
+
+def _read_folder(
+    folder: str, prefix: str, unwanted: Callable[[str], object] | None, seen: Walk
+) -> tuple[list[str], list[str]]:
+    """Add the names in one folder to `seen`; its folders and its linked folders, not yet looked into."""
+    below: list[str] = []
+    linked: list[str] = []
+    with os.scandir(folder) as names:
+        seen.folders.append(prefix)
+        for name in names:
+            path = prefix + name.name
+            kind, status = _classify(name, path, unwanted)
+            if status is not None:
+                seen.entries.append(
+                    Entry(path, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+                )
+                if name.is_symlink():
+                    seen.links.append(path)
+            elif kind == "folder":
+                below.append(path + "/")
+            elif kind == "linked_folder":
+                linked.append(path + "/")
+            else:
+                seen.ignored.append(Ignored(path + "/" * _is_folder(name), kind))
+    return below, linked
+
+
+def _classify(
+    entry: "os.DirEntry[str]", path: str, unwanted: Callable[[str], object] | None
+) -> tuple[str, os.stat_result | None]:
+    """What a name is: "folder", "linked_folder", an image (with its stat), or why it is passed over."""
     name = entry.name
-    if name.startswith(".") or name in SYSTEM_NAMES:
+    if name.startswith("."):
         return "hidden", None
+    if name.lower() in SYSTEM_NAMES:
+        return "system", None
+    if unwanted and (unwanted(name) or unwanted(path)):
+        return "ignored_by_rule", None
+    if _is_folder(entry):
+        return "linked_folder" if entry.is_symlink() else "folder", None
+    _, dot, suffix = name.rpartition(".")
+    if not dot or suffix.lower() not in IMAGE_SUFFIXES:
+        return "not_an_image_name", None
     try:
-        if entry.is_dir():
-            return ("linked_folder", None) if entry.is_symlink() else ("folder", None)
-        _, dot, suffix = name.rpartition(".")
-        if not dot or suffix.lower() not in IMAGE_SUFFIXES:
-            return "not_an_image_name", None
         status = entry.stat()
-    except OSError:  # a link to nothing, or to itself
+    except FileNotFoundError:  # a link to nothing, or a file that vanished
         return "not_a_file", None
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return "too_deep", None
+        if not entry.is_symlink():
+            raise
+        return "not_a_file", None  # a link to itself, or to where nobody may look
     return ("image", status) if stat.S_ISREG(status.st_mode) else ("not_a_file", None)
 
 
-def _are_splits(folders: set[str]) -> bool:
-    splits = {SPLIT_NAMES.get(name.lower()) for name in folders}
-    return None not in splits and "train" in splits and len(splits) > 1
-
-
-def _refuse_unlabelled(root: Path, paths: Sequence[str]) -> None:
-    if not paths:
-        return
-    shown = ", ".join(display(path) for path in paths[:5]) + (", …" if len(paths) > 5 else "")
-    noun = "1 image lies" if len(paths) == 1 else f"{len(paths)} images lie"
-    raise DataError(
-        f"{noun} in {root} outside any label folder: {shown}",
-        hint="Move each image into a folder named after its label, or out of the data set.",
-    )
-
-
-def _label_names(root: Path, folders: Iterable[tuple[str, ...]]) -> dict[str, str]:
-    """Folder name → label, in Unicode normal form C; refuses names that differ only in spelling."""
-    labels: dict[str, str] = {}
-    spellings: dict[str, dict[str, str]] = defaultdict(dict)
-    for folder in sorted(folders):
-        name = folder[-1]
-        label = unicodedata.normalize("NFC", display(name))
-        labels[name] = label
-        key = unicodedata.normalize("NFC", label.casefold()).strip()
-        spellings[key].setdefault(name, display("/".join(folder)))
-    for same in spellings.values():
-        if len(same) > 1:
-            first, second, *_ = same.values()
-            raise DataError(
-                f"two label folders in {root} differ only in spelling: {first!r} and {second!r}",
-                hint="Merge them into one folder, or give them names that differ.",
-            )
-    if len(labels) < 2:
-        only = next(iter(labels.values()))
-        raise DataError(
-            f"only one label in {root}: {only!r}",
-            hint="At least two label folders with images are needed. Is the right folder given?",
-        )
-    return labels
-
-
-def _hash_files(root: str, paths: Sequence[str], workers: int) -> Iterable[str]:
-    def hash_batch(batch: list[str]) -> list[str]:
-        return [_sha256(f"{root}/{path}") for path in batch]
-
-    names = iter(paths)
-    batches = iter(lambda: list(islice(names, HASH_BATCH)), [])
-    for hashes in map_ahead(hash_batch, batches, workers):
-        yield from hashes
-
-
-def _sha256(path: str) -> str:
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
     try:
-        with open(path, "rb", buffering=0) as stream:  # noqa: PTH123 - no Path per file: this loop is hot
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError:
-        return ""
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
-def _digest(files: Iterable[HashedFile]) -> str:
-    hasher = hashlib.sha256()
-    for file in files:
-        hasher.update(os.fsencode(file.path) + f"\0{file.size} {file.sha256}\n".encode())
-    return f"sha256:{hasher.hexdigest()}"
-
-
-def _read_cache(path: Path) -> dict[str, _Remembered]:
-    try:
-        document: Any = read_json(path)
-        if document["schema"] != CACHE_SCHEMA:
-            return {}
-        return {
-            name: (int(size), int(mtime_ns), int(ctime_ns), int(inode), str(sha256))
-            for name, (size, mtime_ns, ctime_ns, inode, sha256) in document["files"].items()
-            if len(sha256) == 64
-        }
-    except (DamagedError, OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError):
-        return {}
-
-
-def _write_cache(path: Path, entries: dict[str, _Remembered]) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(path, canonical_json({"schema": CACHE_SCHEMA, "files": entries}))
-    except OSError:
-        pass  # the next call hashes again
+def _matcher(globs: Sequence[str]) -> Callable[[str], object] | None:
+    """A test for names and paths that match one of `globs`; a trailing `/` is for the eye only."""
+    patterns = [fnmatch.translate(each.rstrip("/")) for each in globs if each.rstrip("/")]
+    return re.compile("|".join(patterns)).match if patterns else None

@@ -110,6 +110,7 @@ def _run_stage(run: RunDir, assessment: Assessment, request: Request, listener: 
         run.path,
         staging,
         run.checkpoints(stage.name, assessment.key),
+        run.standing(stage.name),
         request.source,
         run.cache,
         DeclaredConfig(request.config, stage.config),

@@ -15,7 +15,7 @@ from simpipe.engine.rundir import (
     readable_receipt,
     sealed_under,
 )
-from simpipe.engine.stage import Content, Stage
+from simpipe.engine.stage import Content, Stage, declared
 from simpipe.errors import DamagedError, NewerError, UpstreamError, UsageError
 from simpipe.files import digest, sha256_file
 from simpipe.progress import Progress, Silent
@@ -138,7 +138,8 @@ def read_content(run: RunDir, stage: Stage, request: Request) -> Content:
     """What the stage reads in the source folder, as it is now."""
     if stage.content is None:
         raise LookupError(f"{stage.name} reads nothing outside the run")
-    return stage.content(request.source, run.cache, request.progress, request.remember)
+    values = declared({**request.values, **request.paths}, stage.config)
+    return stage.content(request.source, values, run.cache, request.progress, request.remember)
 
 
 def file_hash(value: Any) -> Any:

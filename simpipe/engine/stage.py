@@ -27,10 +27,13 @@ class Content:
 class ReadContent(Protocol):
     """How to find the content of a source folder.
 
-    `cache` may hold a memo of what was hashed before; it is written only where `remember` is true.
+    `values` are the configuration keys that the stage declares, flat. `cache` may hold a memo of what was
+    hashed before; it is written only where `remember` is true.
     """
 
-    def __call__(self, source: Path, cache: Path, progress: Progress, remember: bool) -> Content: ...
+    def __call__(
+        self, source: Path, values: Mapping[str, Any], cache: Path, progress: Progress, remember: bool
+    ) -> Content: ...
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,8 @@ class Context:
         out: the folder to write to; it becomes the stage's folder when the stage is committed.
         checkpoints: a folder, not made yet, whose files outlive a kill. It belongs to this very key: what
             lies in it was made from the same inputs. It is gone once the stage is committed.
+        last: the folder of the stage's last generation, if there is one: to tell the user what changed,
+            never to compute from.
         source: the user's data; read only.
         cache: a folder shared by all runs, for memos of pure functions.
         config: the configuration; keys that the stage did not declare are refused.
@@ -134,6 +139,7 @@ class Context:
     run_folder: Path
     out: Path
     checkpoints: Path
+    last: Path
     source: Path
     cache: Path
     config: Any

@@ -22,8 +22,13 @@ RECORD = "encoder.json"
 WEIGHTS = "encoder.weights.h5"
 
 
-def backbone_record(backbone: Backbone, weights: str, pooling: str, resize: str, seed: int) -> dict[str, Any]:
-    """What has to be known to build the same features again, as a JSON document."""
+def backbone_record(
+    backbone: Backbone, weights: str, pooling: str, preparation: dict[str, Any], seed: int
+) -> dict[str, Any]:
+    """What has to be known to build the same features again, as a JSON document.
+
+    `preparation` says how a file becomes pixels; this room only keeps it.
+    """
     return {
         "name": backbone.name,
         "weights": weights,
@@ -31,15 +36,15 @@ def backbone_record(backbone: Backbone, weights: str, pooling: str, resize: str,
         "pretrained": backbone.pretrained,
         "input_size": backbone.input_size,
         "pooling": pooling,
-        "resize": resize,
+        "preparation": preparation,
         "seed": seed,
     }
 
 
 def feature_recipe(record: dict[str, Any]) -> dict[str, Any]:
     """The part of a backbone's record that its features depend on: the feature cache's key."""
-    parts = ("name", "weights_id", "input_size", "pooling", "resize")
-    return {"format": 2, "view": "plain", **{part: record[part] for part in parts}}
+    parts = ("name", "weights_id", "input_size", "pooling", "preparation")
+    return {"format": 3, "view": "plain", **{part: record[part] for part in parts}}
 
 
 def save_encoder(folder: Path, record: dict[str, Any], head: Any) -> None:

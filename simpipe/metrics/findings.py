@@ -18,7 +18,13 @@ Severity = Literal["high", "medium", "low"]
 
 SMALL_CLASS = 5
 SIMILAR = 0.015  # cosine distance of pretrained features; above, different photos of one thing begin
-PAIR_SCORE = {"exact": 1.0, "near": 0.9, "similar": 0.7}
+PAIR_SCORE = {"exact": 1.0, "pixels": 1.0, "near": 0.9, "similar": 0.7}
+SHARED = {
+    "exact": "the same bytes",
+    "pixels": "the same pixels",
+    "near": "nearly the same image",
+    "similar": "much the same image",
+}
 OUTLIER_NEIGHBOURS = 3
 OUTLIER_Z = 3.5  # robust standard deviations (Iglewicz & Hoaglin 1993)
 OUTLIER_CLASS = 10  # smaller classes are compared with the whole set
@@ -47,34 +53,33 @@ class Finding(NamedTuple):
 def duplicate_findings(pairs: Iterable[Pair], labels: Ints, splits: Sequence[str]) -> list[Finding]:
     """`duplicate_conflict` for pairs with two labels, `leak` for pairs in two splits, else `duplicate`.
 
-    A pair is (row, row, kind) with kind exact | near | similar. Of an exact pair under one label one
-    image would go: the one in the earlier split of `SPLIT_ORDER`, else the later row.
+    A pair is (row, row, kind) with kind exact | pixels | near | similar. Of a pair of equal bytes or pixels
+    under one label one image would go: the one in the earlier split of `SPLIT_ORDER`, else the later row.
     """
     findings = []
     for first, second, kind in pairs:
         keep, drop = sorted((first, second), key=lambda row: (-_split_rank(splits[row]), row))
         conflict, leak = bool(labels[keep] != labels[drop]), splits[keep] != splits[drop]
-        exact = kind == "exact"
+        equal = kind in ("exact", "pixels")
+        severity: Severity = "high" if equal else "medium"
         found: list[tuple[str, Severity, str]] = []
         if conflict:
-            found.append(("duplicate_conflict", "high" if exact else "medium", "one image under two labels"))
+            found.append(("duplicate_conflict", severity, "under two labels"))
         if leak:
-            found.append(
-                ("leak", "high" if exact else "medium", f"the same in {splits[drop]} and {splits[keep]}")
-            )
+            found.append(("leak", severity, f"in {splits[drop]} and {splits[keep]}"))
         if not found:
-            found.append(("duplicate", "low", "the same image twice"))
+            found.append(("duplicate", "low", "twice"))
         findings += [
             Finding(
                 name,
-                severity,
+                grade,
                 PAIR_SCORE[kind],
-                f"{text} ({kind})",
+                f"{SHARED[kind]} {where}",
                 row=drop,
                 other_row=keep,
-                exclude=exact and not conflict,
+                exclude=equal and not conflict,
             )
-            for name, severity, text in found
+            for name, grade, where in found
         ]
     return findings
 

@@ -19,13 +19,15 @@ from simpipe.engine.rundir import KEY_DIGITS, RECEIPT, RunDir, sealed_key
 from simpipe.engine.stage import Stage
 from simpipe.errors import DamagedError, DiskError, LockedError, NewerError, SimpipeError
 from simpipe.files import TEMPORARY
-from simpipe.runs.memos import feature_folder, stat_memo
+from simpipe.runs.memos import copied_images, feature_folder, picture_folder, stat_memo
 
 HOUR, DAY = 3600.0, 86400.0
 
 _RECIPE = re.compile(r"[0-9a-f]{32}")
 _SHARD = re.compile(r"[0-9a-f]{64}\.npy")
 _STAT_MEMO = re.compile(r"[0-9a-f]{16}\.json")
+_PICTURES = re.compile(r"[0-9a-f]{64}\.arrow")
+_COPY = re.compile(r"(?P<sha256>[0-9a-f]{64})-[0-9a-f]{8}\.(jpg|png|img)")
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,9 @@ def _in_run(run: RunDir, stages: Sequence[Stage], before: _Before) -> Iterator[I
         raise
     except (DamagedError, FileNotFoundError):
         pass  # its stages can be told all the same
-    yield from _temporaries(run.path, _any_of(["run.json", "config.yaml", "report.html"]), before)
+    yield from _temporaries(
+        run.path, _any_of(["run.json", "config.yaml", "exclude.csv", "report.html"]), before
+    )
     for stage in stages:
         names = _any_of([RECEIPT, *stage.outputs, *stage.logs])
         yield from _temporaries(run.stage(stage.name), names, before)
@@ -174,11 +178,17 @@ def _dead_in_cache(cache: Path, before: _Before) -> Iterator[Item]:
     yield from _temporaries(cache / "stat", _STAT_MEMO, before)
     for recipe in filter(_is_folder, _named(cache / "features", _RECIPE)):
         yield from _temporaries(recipe, _SHARD, before)
+    for recipe in filter(_is_folder, _named(cache / "pictures", _RECIPE)):
+        yield from _temporaries(recipe, _PICTURES, before)
+    for folder in filter(_is_folder, _named(cache / "images", "[0-9a-f]{2}")):
+        yield from _temporaries(folder, _COPY, before)
 
 
 def _unused(cache: Path, runs: Sequence[RunDir], before: _Before) -> Iterator[Item]:
-    """Feature recipes and stat memos of no run, unless it cannot be told which one of them uses."""
+    """What no run uses, unless it cannot be told which one of them uses it."""
     recipes, memos = _used(runs)
+    yield from _unused_pictures(cache / "pictures", runs, before)
+    yield from _unused_copies(cache / "images", runs, before)
     for recipe in filter(_is_folder, _named(cache / "features", _RECIPE) if recipes is not None else ()):
         shards = [path for path in _named(recipe, _SHARD) if not _is_folder(path)]
         # a folder without anything may be of a run that is just about to write its first shard
@@ -188,6 +198,32 @@ def _unused(cache: Path, runs: Sequence[RunDir], before: _Before) -> Iterator[It
     for memo in _named(cache / "stat", _STAT_MEMO) if memos is not None else ():
         if memo not in (memos or ()) and not _is_folder(memo) and _newest([memo]) < before.days:
             yield _whole(memo, "hashes of images that no run is about")
+
+
+def _unused_pictures(folder: Path, runs: Sequence[RunDir], before: _Before) -> Iterator[Item]:
+    """What ingest remembers of images; it touches the folder of a recipe whenever it uses one."""
+    try:
+        used = {picture_folder(run) for run in runs}
+    except (SimpipeError, OSError, LookupError):
+        return
+    for recipe in filter(_is_folder, _named(folder, _RECIPE)):
+        shards = [path for path in _named(recipe, _PICTURES) if not _is_folder(path)]
+        # as below: an empty one may be about to get its first shard, or a killed cleaning left it
+        old = _newest([recipe, *shards]) < before.days if shards else _is_empty_since(recipe, before.hour)
+        if recipe not in used and old:
+            yield Item(recipe, _size(shards), "what ingest remembered in another way", tuple(shards))
+
+
+def _unused_copies(folder: Path, runs: Sequence[RunDir], before: _Before) -> Iterator[Item]:
+    try:
+        used = {sha256 for run in runs for sha256 in copied_images(run)}
+    except (SimpipeError, OSError):
+        return
+    for place in filter(_is_folder, _named(folder, "[0-9a-f]{2}")):
+        copies = [path for path in _named(place, _COPY) if path.name[:64] not in used]
+        old = tuple(path for path in copies if not _is_folder(path) and _newest([path]) < before.days)
+        if old or _is_empty_since(place, before.hour):
+            yield Item(place, _size(old), "copies of images that no run has", old)
 
 
 def _used(runs: Sequence[RunDir]) -> tuple[set[Path] | None, set[Path] | None]:

@@ -28,3 +28,27 @@ def feature_folder(run: RunDir) -> Path:
 def stat_memo(run: RunDir, source: Path) -> Path:
     """The file with the hashes of the images below `source`: see `stages.ingest.fingerprint_of`."""
     return run.cache / "stat" / f"{digest(str(source))[:16]}.json"
+
+
+def picture_folder(run: RunDir) -> Path:
+    """The folder of what ingest remembers of images: see `data.pictures.PictureStore`."""
+    from simpipe.data.examine import Options
+    from simpipe.data.pictures import store_folder
+
+    values = run.describe()["config"]["values"]
+    return store_folder(run.cache / "pictures", Options.of(values).recipe)
+
+
+def copied_images(run: RunDir) -> set[str]:
+    """The SHA-256 of the images of which the run's ingest made copies: see `data.copies`.
+
+    Raises:
+        DamagedError: its manifest cannot be read.
+    """
+    from simpipe.data.manifest import read_manifest
+
+    path = run.standing("ingest") / "manifest.parquet"
+    if not path.is_file():
+        return set()
+    table = read_manifest(path).table.select(["sha256", "copy"]).to_pydict()
+    return {sha256 for sha256, copy in zip(table["sha256"], table["copy"], strict=True) if copy}

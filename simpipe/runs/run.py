@@ -195,7 +195,8 @@ class Run:
         return None if distance is None else float(distance)
 
     def _pixels(self, path: Path) -> "npt.NDArray[np.uint8]":
-        from simpipe.data.decode import BadImage, pixels
+        from simpipe.data.decode import BadImage
+        from simpipe.data.preparation import Preparation, pixels
 
         backbone = self._encoder.record["backbone"]
         try:
@@ -203,7 +204,8 @@ class Run:
         except OSError as error:
             raise UsageError(f"{path}: {error.strerror}") from error
         try:
-            return pixels(raw, backbone["input_size"], backbone["resize"], self._config.ingest.max_pixels)
+            preparation = Preparation.of(backbone["preparation"])
+            return pixels(raw, backbone["input_size"], preparation, self._config.ingest.max_pixels)
         except BadImage as error:
             raise DataError(f"{path} is no image that can be read: {error}") from error
 

@@ -243,7 +243,7 @@ def _check_images(
         return
 
     from simpipe.data.manifest import read_manifest
-    from simpipe.data.scan import display
+    from simpipe.data.scan import shown
     from simpipe.data.threads import map_ahead
 
     rows = read_manifest(manifest).table.select(["path_bytes", "size", "sha256"]).to_pylist()
@@ -254,34 +254,36 @@ def _check_images(
         found.images += 1
         found.bytes += row["size"] if fault is None else 0
         if fault:
-            found.add(Path(display(str(path))), fault)
+            found.add(Path(shown(str(path))), fault)
         progress.advance()
     if len(found.problems) > before:
         found.notes.append("put the images back as they were, or the next run takes them as they are now")
-    found.notes += _new_files(source, {path for path, _ in files})
+    found.notes += _new_files(run, source, {path for path, _ in files})
 
 
 def _image_fault(file: tuple[Path, str]) -> str | None:
-    """What is wrong with an image of the manifest, whose hash there is empty if it was unreadable then."""
+    """What is wrong with a file of the manifest; its hash there is empty if it was unreadable or missing."""
     path, expected = file
     try:
         if not path.is_file():  # also because opening a pipe would wait for ever
-            return MISSING
+            return MISSING if expected else None
         return None if sha256_file(path) == expected else OTHER
     except OSError as error:
         return f"cannot be read ({error.strerror})" if expected else None
 
 
-def _new_files(source: Path, known: set[Path]) -> list[str]:
-    from simpipe.data.scan import display, list_files
+def _new_files(run: RunDir, source: Path, known: set[Path]) -> list[str]:
+    from simpipe.data.layout import Rules, list_files
+    from simpipe.data.scan import shown
 
     try:
-        names = [file.path for file in list_files(source).files if source / file.path not in known]
+        listed = list_files(source, Rules.of(run.describe()["config"]["values"])).files
+        names = [file.path for file in listed if source / file.path not in known]
     except SimpipeError as error:
         return [f"the next run would refuse the data: {error.message}"]
     if not names:
         return []
-    told = ", ".join(map(display, names[:NAMED])) + (", …" if len(names) > NAMED else "")
+    told = ", ".join(map(shown, names[:NAMED])) + (", …" if len(names) > NAMED else "")
     return [f"new in {source}, and not in the run: {len(names):,} ({told})"]
 
 

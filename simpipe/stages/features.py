@@ -8,14 +8,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from simpipe.data.decode import load_pixels
+from simpipe.data.copies import load_pixels
 from simpipe.data.manifest import Samples, read_manifest
+from simpipe.data.preparation import Preparation
 from simpipe.engine.stage import Context
 from simpipe.learning.encoder import feature_recipe
 from simpipe.learning.features import Extractor, FeatureCache, fill_cache
 
 ID_BYTES = 64
 MANIFEST = "ingest/manifest.parquet"
+COPIES = "images"
+"""The folder of the normalised copies in the cache."""
 
 
 def cached_features(
@@ -28,7 +31,8 @@ def cached_features(
 ) -> FeatureCache:
     """The feature cache of a backbone, filled with the vectors, `dim` long, of the images of `rows`.
 
-    Originals are opened for the images that it lacks, and the backbone is built only if there are any.
+    The images that it lacks are read from their copies, or else their originals, and the backbone is built
+    only if there are any.
 
     Raises:
         DataError: an original is not any more what ingest read; nothing is cached for it.
@@ -38,12 +42,19 @@ def cached_features(
 
     def pixels(missing: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.uint8]]:
         wanted = rows[missing]
-        located = read_manifest(ctx.path(MANIFEST)).paths_by_sample
+        manifest = read_manifest(ctx.path(MANIFEST))
+        ids = samples.sample_id[wanted].tolist()
+        if not ctx.source.is_dir():
+            ctx.progress.note(
+                f"the folder {ctx.source} is gone; what has a copy in the cache is read from there"
+            )
         return load_pixels(
-            [ctx.source / located[sample_id] for sample_id in samples.sample_id[wanted].tolist()],
+            [ctx.source / manifest.paths_by_sample[sample_id] for sample_id in ids],
             samples.sha256[wanted].tolist(),
+            [manifest.copies_by_sample[sample_id] for sample_id in ids],
             backbone["input_size"],
-            backbone["resize"],
+            Preparation.of(backbone["preparation"]),
+            ctx.cache / COPIES,
         )
 
     ctx.require_space(len(cache.missing(samples.sha256[rows].tolist())) * (4 * dim + ID_BYTES))

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from simpipe.data.manifest import Manifest, Samples
+from simpipe.data.scan import display
 from simpipe.metrics import findings, label_errors
 from simpipe.metrics.findings import Finding
 from simpipe.similarity import Neighbours
@@ -57,7 +58,7 @@ def write_findings(
     located = manifest.paths_by_sample
 
     def shown(row: int | None) -> str:
-        return "" if row is None else located[samples.sample_id[row]]
+        return "" if row is None else display(located[samples.sample_id[row]])
 
     with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
         writer = csv.DictWriter(stream, COLUMNS)

@@ -16,7 +16,7 @@ QUALITY_K = 10
 
 
 @stage(
-    version=1,
+    version=2,
     reads=("ingest/samples.parquet", "train/encoder.json", "train/encoder.weights.h5"),
     uses=("ingest/manifest.parquet",),
     config=("index", "seed"),

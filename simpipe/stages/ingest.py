@@ -1,60 +1,82 @@
 """Read the folder: which files are images, what they are labelled, and which split each goes to."""
 
+import csv
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simpipe.engine.stage import Content, Context, stage
+from simpipe.errors import DamagedError
 from simpipe.files import digest, write_json
 from simpipe.progress import Progress
 
 if TYPE_CHECKING:
     from simpipe.config import Config
-    from simpipe.data.intake import Intake
-    from simpipe.data.scan import Fingerprint
+    from simpipe.data.fingerprint import Fingerprint
+    from simpipe.data.layout import Rules
+    from simpipe.data.manifest import Samples
 
 
 ROW_BYTES, BYTES_PER_PIXEL = 400, 0.3
 """What an image takes in the tables, and a pixel of its thumbnail: measured on photos, rounded up."""
 
+MOST_WORKERS = 16
 
-def fingerprint_of(source: Path, cache: Path, progress: Progress, remember: bool = True) -> "Fingerprint":
+
+def fingerprint_of(
+    source: Path, rules: "Rules", cache: Path, progress: Progress, remember: bool = True
+) -> "Fingerprint":
     """The candidate images and their hashes, from the stat cache where nothing was touched."""
-    from simpipe.data.scan import fingerprint
+    from simpipe.data.fingerprint import fingerprint
 
     memo = cache / "stat" / f"{digest(str(source))[:16]}.json"
-    return fingerprint(source, memo, progress=progress, remember=remember and cache.is_dir())
+    return fingerprint(source, memo, rules, progress=progress, remember=remember and cache.is_dir())
 
 
-def content(source: Path, cache: Path, progress: Progress, remember: bool) -> Content:
-    """One hash over the paths and contents of all images."""
-    found = fingerprint_of(source, cache, progress, remember)
+def content(
+    source: Path, values: Mapping[str, Any], cache: Path, progress: Progress, remember: bool
+) -> Content:
+    """One hash over the paths and contents of all images, and of the label table if there is one."""
+    from simpipe.data.layout import Rules
+
+    found = fingerprint_of(source, Rules.of(values), cache, progress, remember)
     return Content({"data": found.digest}, {file.path: file.sha256 for file in found.files})
 
 
 @stage(
-    version=1,
+    version=2,
     config=("ingest",),
-    outputs=("manifest.parquet", "samples.parquet", "labels.json", "ingest.json", "thumbnails.parquet"),
+    outputs=(
+        *("manifest.parquet", "samples.parquet", "labels.json", "ingest.json", "quarantined.csv"),
+        "thumbnails.parquet",
+    ),
+    logs=("ignored.csv",),
     content=content,
 )
 def ingest(ctx: Context) -> None:
     """Read the images, set bad files and duplicates apart, and split by label."""
-    from simpipe.data.intake import Settings, build, examine
+    from simpipe.config.models import Ingest
+    from simpipe.data.equality import equal_pixels
+    from simpipe.data.examine import Options, examine
+    from simpipe.data.intake import Quarantined, Settings, build
+    from simpipe.data.layout import Rules
     from simpipe.data.manifest import write_manifest, write_samples
+    from simpipe.data.scan import Ignored
     from simpipe.data.thumbnails import write_thumbnails
+    from simpipe.stages.summary import sentence, summary
 
     config: Config = ctx.config
     settings = config.ingest
-    found = fingerprint_of(ctx.source, ctx.cache, ctx.progress)
+    values = {f"ingest.{name}": getattr(settings, name) for name in Ingest.model_fields}
+    found = fingerprint_of(ctx.source, Rules.of(values), ctx.cache, ctx.progress)
     ctx.require_space(round(len(found.files) * (ROW_BYTES + settings.thumbnail_size**2 * BYTES_PER_PIXEL)))
+    workers = min(os.cpu_count() or 1, MOST_WORKERS)
+    options = Options.of(values)
     examined = examine(
-        ctx.source,
-        found.files,
-        max_pixels=settings.max_pixels,
-        thumbnail_size=settings.thumbnail_size,
-        resize_rule=settings.resize,
-        progress=ctx.progress,
+        ctx.source, found.files, options, ctx.cache, scratch=ctx.out, workers=workers, progress=ctx.progress
     )
+    excluded = _excluded(settings.exclude, found, ctx.progress)
     intake = build(
         found,
         examined,
@@ -64,53 +86,59 @@ def ingest(ctx: Context) -> None:
             val=settings.val,
             test=settings.test,
             unseen=settings.unseen,
+            split_by=settings.split_by,
             split_seed=settings.split_seed,
         ),
+        lambda pairs: equal_pixels(
+            ctx.source, found.files, examined.miniatures, pairs, options.preparation, workers=workers
+        ),
+        excluded,
     )
     write_manifest(ctx.out / "manifest.parquet", intake.manifest)
     write_samples(ctx.out / "samples.parquet", intake.samples)
-    write_thumbnails(ctx.out / "thumbnails.parquet", intake.thumbnails)
+    write_thumbnails(ctx.out / "thumbnails.parquet", examined.thumbnails(intake.rows))
     write_json(ctx.out / "labels.json", {"schema": "simpipe.labels/1", "labels": intake.labels})
-    summary = _summary(found, intake)
-    write_json(ctx.out / "ingest.json", summary)
-    ctx.progress.note(_sentence(summary))
+    document = summary(intake)
+    write_json(ctx.out / "ingest.json", document)
+    _write_csv(ctx.out / "quarantined.csv", Quarantined._fields, intake.quarantined)
+    _write_csv(ctx.out / "ignored.csv", Ignored._fields, found.ignored)
+    for note in (*found.notes, *_moved(ctx, intake.samples), sentence(document)):
+        ctx.progress.note(note)
 
 
-def _summary(found: "Fingerprint", intake: "Intake") -> dict[str, Any]:
-    """The document of ingest.json: what was seen, what was set apart, what is held out."""
-    ids = intake.samples.sample_id
-    quarantined = [row for row in intake.manifest if row["status"] == "quarantined"]
-    splits = sorted(set(intake.samples.split.tolist()))
-    return {
-        "schema": "simpipe.ingest/1",
-        "files": {
-            "images": len(intake.samples),
-            "quarantined": len(quarantined),
-            "ignored": dict(sorted(found.ignored.items())),
-        },
-        "labels": len(intake.labels),
-        "splits": {split: len(intake.samples.rows(split)) for split in splits},
-        "predefined_splits": intake.predefined_splits,
-        "held_out_labels": {
-            split: [label["name"] for label in intake.labels if set(label["splits"]) == {split}]
-            for split in ("unseen_calib", "unseen_test")
-        },
-        "oversized_duplicate_groups": intake.oversized_groups,
-        "duplicate_pairs": [
-            [str(ids[first]), str(ids[second]), kind] for first, second, kind in intake.pairs
-        ],
-    }
+def _excluded(path: str | None, found: "Fingerprint", progress: Progress) -> set[int]:
+    """The numbers of the files that the user took out."""
+    from simpipe.data.exclusion import excluded_files, read_exclusion
+    from simpipe.data.intake import sample_ids
+
+    if path is None:
+        return set()
+    rows = read_exclusion(Path(path))
+    excluded, unmatched = excluded_files(rows, found.files, sample_ids(found.files))
+    progress.note(f"{len(excluded):,} images are left out, as {path} says")
+    if unmatched:
+        progress.note(f"{unmatched:,} of its {len(rows):,} marked rows fit no image of the folder")
+    return excluded
 
 
-def _sentence(summary: dict[str, Any]) -> str:
-    files = summary["files"]
-    held_out = [name for names in summary["held_out_labels"].values() for name in names]
-    parts = [f"{files['images']:,} images of {summary['labels']:,} labels"]
-    if files["quarantined"]:
-        parts.append(f"{files['quarantined']:,} unreadable, set apart")
-    if summary["duplicate_pairs"]:
-        pairs = len(summary["duplicate_pairs"])
-        parts.append(f"{pairs:,} duplicate pair{'s' * (pairs != 1)}")
-    if held_out:
-        parts.append(f"held out as unknown: {', '.join(held_out)}")
-    return "; ".join(parts)
+def _moved(ctx: Context, samples: "Samples") -> list[str]:
+    """What became of the images of the last generation, for the user."""
+    from simpipe.data.manifest import read_samples
+    from simpipe.data.moves import moves, moves_sentence
+
+    try:
+        before = read_samples(ctx.last / "samples.parquet")
+    except DamagedError:
+        return []
+    told = moves_sentence(moves(before, samples))
+    return [told] if told else []
+
+
+def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str | None]]) -> None:
+    from simpipe.data.scan import display
+    from simpipe.stages.tables import cell
+
+    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(columns)
+        writer.writerows([cell(display(value or "")) for value in row] for row in rows)

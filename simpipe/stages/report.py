@@ -114,7 +114,7 @@ def _content(
         ingest={
             key: value
             for key, value in read_json(ctx.path("ingest/ingest.json")).items()
-            if key not in ("schema", "duplicate_pairs")
+            if key in ("files", "labels", "splits", "duplicates", "conflicts", "leaks", "held_out_labels")
         },
         sampler=_log(ctx, "sampler/sampler_report.json"),
         encoder=read_json(ctx.path("train/encoder.json")),

@@ -23,6 +23,11 @@ def sampler(ctx: Context) -> None:
     config: Config = ctx.config
     samples = read_samples(ctx.path("ingest/samples.parquet"))
     labels = samples.label_id[samples.rows("train")]
+    if (samples.label_id < 0).all():
+        raise DataError(
+            "training needs labels, and ingest took the images without (ingest.labels is none)",
+            hint="label them by folders or by a table, and set ingest.labels=required",
+        )
     classes = len(np.unique(labels))
     if classes < 2:
         raise DataError(

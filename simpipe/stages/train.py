@@ -3,7 +3,9 @@
 from typing import TYPE_CHECKING
 
 from simpipe.engine.stage import Context, stage
+from simpipe.errors import UsageError
 from simpipe.files import read_json
+from simpipe.stages.preparation import PREPARATION, preparation_of
 
 if TYPE_CHECKING:
     from simpipe.config import Config
@@ -13,10 +15,10 @@ if TYPE_CHECKING:
 
 
 @stage(
-    version=2,
+    version=3,
     reads=("ingest/samples.parquet", "sampler/sampler.json"),
     uses=("ingest/manifest.parquet",),
-    config=("train", "ingest.resize", "seed"),
+    config=("train", *PREPARATION, "seed"),
     outputs=("encoder.json", "encoder.weights.h5"),
     logs=("history.csv",),
 )
@@ -39,7 +41,14 @@ def train(ctx: Context) -> None:
     backbone = backbones.build(
         settings.backbone, weights=settings.weights, input_size=settings.input_size, seed=config.seed
     )
-    record = backbone_record(backbone, settings.weights, settings.pooling, config.ingest.resize, config.seed)
+    preparation = preparation_of(config.ingest)
+    if backbone.input_size > preparation.copy_side:
+        raise UsageError(
+            f"{backbone.name} looks at {backbone.input_size} pixels, but copies of large images have "
+            f"{preparation.copy_side} (ingest.copy_side)",
+            hint=f"--set ingest.copy_side={backbone.input_size}, or a smaller train.input_size",
+        )
+    record = backbone_record(backbone, settings.weights, settings.pooling, preparation.to_json(), config.seed)
     samples = read_samples(ctx.path("ingest/samples.parquet"))
     feature_dim = int(backbone.model.output_shape[-1])
     # all images at once, so that index, which needs the others too, does not build the backbone again

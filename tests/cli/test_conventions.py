@@ -264,7 +264,7 @@ def test_without_a_terminal_a_line_each_half_minute(monkeypatch, capsys):
         now += 4.0
         told.advance(1, f"loss {epoch}")
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "  train 8 of 60 epochs loss 8, 3:28 left"
+    assert lines[0] == "  train 8 of 60 epochs loss 8, 0.2/s, 3:28 left"
     assert len(lines) == 60 * 4 // 32
     told.begin("unknown length")
     now += 31

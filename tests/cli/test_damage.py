@@ -208,7 +208,9 @@ def test_the_page_at_the_top_is_copied_again(place, damage):
 
 
 def test_a_report_without_its_logs_says_what_is_not_recorded(place):
+    read = {artifact for stage in PIPELINE for artifact in stage.uses}
     logs = [f"{stage.name}/{name}" for stage in PIPELINE for name in stage.logs]
+    logs = [log for log in logs if log in read]
     for log, damage in zip(logs, (halve, Path.unlink, flip), strict=True):
         damage(place / RUN / log)
     assert rerun(place) == [], "a log is nobody's input"

@@ -11,7 +11,9 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import simpipe.stages
 from simpipe.engine.stage import Content, Context, stage
@@ -21,7 +23,9 @@ from simpipe.progress import Progress
 EPOCHS = 4
 
 
-def content(source: Path, cache: Path, progress: Progress, remember: bool) -> Content:
+def content(
+    source: Path, values: Mapping[str, Any], cache: Path, progress: Progress, remember: bool
+) -> Content:
     progress.begin("hashing", 1, "files")
     stay("hashing", progress)
     stay("native hashing", progress)

@@ -342,15 +342,25 @@ trees = st.fixed_dictionaries(
     {},
     optional={
         "seed": st.integers(0, 2**32 - 1),
-        "ingest": st.fixed_dictionaries({"unseen": st.floats(0, 0.5), "val": st.floats(0.01, 0.7)}),
         "train": st.fixed_dictionaries(
             {
                 "backbone": st.sampled_from(typing.get_args(Backbone)),
                 "weights": st.just("none")
                 | st.text(st.characters(exclude_categories=["Cs"])).map(lambda t: f"/w/{t}"),
-                "input_size": st.none() | st.integers(32, 10**6),
+                "input_size": st.none() | st.integers(32, 384),
                 "margin": st.none() | st.floats(0, 2),
                 "lr": st.floats(0, exclude_min=True, allow_infinity=False),
+            }
+        ),
+        "ingest": st.fixed_dictionaries(
+            {
+                "unseen": st.floats(0, 0.5),
+                "val": st.floats(0.01, 0.7),
+                "label_from": st.sampled_from(("leaf", "regex:^(?P<label>[^/#:]+)")),
+                "group_from": st.none() | st.sampled_from(("^[^_]+", "(?P<group>p\\d+)")),
+                "ignore": st.lists(st.text(st.characters(exclude_categories=["Cs"])), max_size=3),
+                "background": st.just("#1e3456"),
+                "grey_range": st.none() | st.just([0.0, 4095.0]),
             }
         ),
         "calibrate": st.fixed_dictionaries(
@@ -385,7 +395,7 @@ def test_dumped_configurations_load_equal(
 def test_flatten_has_each_key_once_in_order_and_plain_values() -> None:
     flat = flatten(Config())
     assert list(flat) == list(LEAVES)
-    assert list(flat)[:2] == ["seed", "ingest.resize"]
+    assert list(flat)[:2] == ["seed", "ingest.labels"]
     assert (flat["train.lr"], flat["calibrate.precision"], flat["report.title"]) == (0.004, [0.95], None)
     assert all(isinstance(value, str | int | float | list | None) for value in flat.values())
 

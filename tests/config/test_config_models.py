@@ -43,6 +43,19 @@ def test_whole_floats_are_integers_and_integers_are_floats() -> None:
         (Ingest, "unseen", [0, 0.5], [-0.01, 0.51]),
         (Ingest, "near_duplicate_bits", [0, 16], [-1, 17]),
         (Ingest, "thumbnail_size", [32, 256], [31, 257]),
+        (Ingest, "copy_side", [64, 4096], [63, 4097]),
+        (Ingest, "min_side", [1], [0]),
+        (Ingest, "ignore", [[], ["*.tmp", "*_mask.png"]], ["*.tmp", [1]]),
+        (Ingest, "grey_range", [None, [0, 4095], [-1.5, 1]], [[1, 1], [2, 1], [0], [0, 1, 2], "0"]),
+        (Ingest, "background", ["#ffffff", "#00Ff00"], ["white", "#fff", "ffffff", "#gggggg"]),
+        (
+            Ingest,
+            "label_from",
+            ["first", "leaf", "path", r"regex:^(?P<label>\w+)_"],
+            ["second", "regex", "regex:", r"regex:(\w+)", "regex:(?P<label>", "regex:(?P<lable>x)"],
+        ),
+        (Ingest, "group_from", [None, r"p\d+", r"(?P<group>\d+)"], ["(", "[a"]),
+        (Ingest, "table", [None, "/a/labels.csv", "x.PARQUET", "x.jsonl"], ["labels", "x.xlsx", ".csv"]),
         (Train, "input_size", [None, 32], [31]),
         (Train, "margin", [None, 0], [-0.1]),
         (Train, "dropout", [0, 0.9], [-0.1, 0.91]),
@@ -54,6 +67,11 @@ def test_whole_floats_are_integers_and_integers_are_floats() -> None:
 def test_ranges(section: type[Section], key: str, inside: list[object], outside: list[object]) -> None:
     assert not [value for value in inside if refused(section, **{key: value})]
     assert not [value for value in outside if not refused(section, **{key: value})]
+
+
+def test_copies_are_as_large_as_the_input() -> None:
+    assert refused(Config, train={"input_size": 400})
+    assert not refused(Config, train={"input_size": 400}, ingest={"copy_side": 400})
 
 
 def test_the_splits_leave_something_to_train() -> None:

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from simpipe.data.splits import SPLITS, assign_splits, complete_predefined
+from simpipe.data.splits import SPLITS, SplitBy, assign_splits, complete_predefined
+from simpipe.errors import DataError
 
 Data = tuple[NDArray[np.int64], NDArray[np.int64], list[str], list[str]]
 SHARES = {"val": 0.1, "test": 0.2, "unseen": 0.2}
@@ -20,9 +21,9 @@ def simple(counts: list[int], start: int = 0) -> Data:
     return label, np.arange(len(label)), keys, [f"label {n}" for n in range(len(counts))]
 
 
-def assign(data: Data, seed: int = 0, **changes: float) -> NDArray[np.str_]:
+def assign(data: Data, seed: int = 0, by: SplitBy = "sample", **changes: float) -> NDArray[np.str_]:
     shares: dict[str, Any] = {**SHARES, **changes}
-    return assign_splits(*data, split_seed=seed, **shares)
+    return assign_splits(*data, split_seed=seed, by=by, **shares)
 
 
 @st.composite
@@ -163,6 +164,73 @@ def test_a_label_that_shares_a_group_is_not_held_out() -> None:
     assert "unseen_test" not in assign((label, every, [f"k{g}" for g in every], names))
 
 
+def held_out_labels(data: Data, split: NDArray[np.str_], name: str) -> set[int]:
+    return set(data[0][split == name].tolist())
+
+
+@pytest.mark.parametrize(
+    ("labels", "val", "test", "calib", "held_test"),
+    [
+        (4, 0.1, 0.2, 1, 1),
+        (10, 0.1, 0.2, 1, 2),
+        (10, 0.3, 0.5, 3, 5),
+        (30, 0.1, 0.2, 3, 6),
+        (5, 0.4, 0.5, 1, 2),
+    ],
+)
+def test_a_split_by_label_holds_the_shares_of_the_labels_out(
+    labels: int, val: float, test: float, calib: int, held_test: int
+) -> None:
+    data = simple([10] * labels)
+    for seed in range(5):
+        split = assign(data, seed, "label", val=val, test=test)
+        assert len(held_out_labels(data, split, "unseen_calib")) == calib
+        assert len(held_out_labels(data, split, "unseen_test")) == held_test
+        for label in held_out_labels(data, split, "train"):
+            assert set(split[data[0] == label]) == {"train", "val", "test"}
+    assert (
+        held_out_labels(data, split, "unseen_test")
+        != held_out_labels(data, assign(data, 99, "label", val=val, test=test), "unseen_test")
+        or labels < 10
+    )
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    data=datasets(), seed=st.integers(0, 5), val=st.sampled_from((0.1, 0.4)), test=st.sampled_from((0.2, 0.5))
+)
+def test_rules_by_label(data: Data, seed: int, val: float, test: float) -> None:
+    label, group, _, names = data
+    shared = {
+        k for g in np.unique(group) if len(set(label[group == g])) > 1 for k in label[group == g].tolist()
+    }
+    free = len(names) - len(shared)
+    if len(names) < 4 or free < 2:
+        with pytest.raises(DataError, match="split by label"):
+            assign(data, seed, "label", val=val, test=test)
+        return
+    split = assign(data, seed, "label", val=val, test=test)
+    calib, held_test = (held_out_labels(data, split, name) for name in ("unseen_calib", "unseen_test"))
+    assert calib and held_test and not calib & held_test and not (calib | held_test) & shared
+    wanted = max(1, round(val * len(names))) + max(1, round(test * len(names)))
+    assert len(calib | held_test) == min(wanted, free, len(names) - 2)
+    assert not (calib | held_test) & set(label[~np.char.startswith(split, "unseen")].tolist())
+    for g in np.unique(group):
+        assert len(set(split[group == g])) == 1
+    rest = ~np.isin(label, list(calib | held_test))
+    by_sample = assign_splits(
+        label, group, data[2], names, val=val, test=test, unseen=0.0, split_seed=seed, by="sample"
+    )
+    assert split[rest].tolist() == by_sample[rest].tolist()
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_a_split_by_label_needs_four_labels(count: int) -> None:
+    with pytest.raises(DataError, match=rf"at least 4 labels .* {count}") as error:
+        assign(simple([10] * count), by="label")
+    assert error.value.hint
+
+
 def predefined(
     split: list[str], label: list[int], group: list[int] | None = None, val: float = 0.1
 ) -> list[str]:
@@ -191,7 +259,7 @@ def test_missing_val_is_carved_from_train_by_group() -> None:
 
 def test_carving_takes_no_label_out_of_train() -> None:
     label = [0] * 30 + [1] + [1]
-    group = [0, *range(30), 99][1:] + [29]  # the one train image of label 1 is a duplicate of a label 0 image
+    group = [*range(30), 29, 99]  # the one train image of label 1 is a duplicate of a label 0 image
     split = ["train"] * 31 + ["test"]
     for seed in range(20):
         keys = [f"{seed} {g}" for g in group]

@@ -52,6 +52,14 @@ def test_pixel_features(stored: tuple[Path, list[bytes]]) -> None:
     assert [len(block) for block in decode_thumbnails(path, 8)] == [ROW_GROUP, 5]
 
 
+def test_where_there_is_none_stays_empty(stored: tuple[Path, list[bytes]], tmp_path: Path) -> None:
+    some = [b"", stored[1][0], b""]
+    write_thumbnails(tmp_path / "some", iter(some))
+    assert read_thumbnails(tmp_path / "some", [2, 1, 0]) == some
+    write_thumbnails(tmp_path / "none", [])
+    assert read_thumbnails(tmp_path / "none", []) == []
+
+
 def test_equal_thumbnails_are_equal_bytes(stored: tuple[Path, list[bytes]], tmp_path: Path) -> None:
     path, thumbnails = stored
     write_thumbnails(tmp_path / "again", thumbnails)

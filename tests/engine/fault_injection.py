@@ -175,7 +175,14 @@ def _import_everything() -> None:
     import toy_pipeline
 
     toy_pipeline.install()
-    for name in ("cli.app", "cli.results", "cli.rundirs", "data.scan", "engine.execute"):
+    for name in (
+        "cli.app",
+        "cli.results",
+        "cli.rundirs",
+        "data.fingerprint",
+        "data.layout",
+        "engine.execute",
+    ):
         import_module(f"simpipe.{name}")
     from simpipe.config import flatten, load
     from simpipe.engine.provenance import provenance

@@ -360,7 +360,7 @@ def test_an_artifact_that_changes_while_a_later_stage_reads_it_commits_nothing(r
 
 
 def test_stages_cannot_read_what_they_do_not_declare(run):
-    context = Context(total, run.path, run.path, run.path, run.path, run.path, None, Recorder())
+    context = Context(total, *[run.path] * 6, None, Recorder())
     with pytest.raises(LookupError, match=r"read/numbers\.json"):
         context.path("read/numbers.json")
     config = DeclaredConfig(ToyConfig(), ("read.limit",))
@@ -477,7 +477,7 @@ def test_the_lock_names_its_holder_and_dies_with_it(run):
 
 
 def test_content_is_asked_with_a_listener(run):
-    assert content(request(run).source, run.cache, Recorder(), False).hashes.keys() == {"data"}
+    assert content(request(run).source, {}, run.cache, Recorder(), False).hashes.keys() == {"data"}
 
 
 def test_a_file_that_the_configuration_names_counts_by_content_and_must_not_change(run):

@@ -20,7 +20,7 @@ import pytest
 from fault_injection import ACTIONS, KILLS, Ended, Fault, NoShimError, Server, build_shim
 from toy_pipeline import EPOCHS, OUTPUTS
 
-from simpipe.data.scan import RACY_NS
+from simpipe.data.fingerprint import RACY_NS
 
 pytestmark = pytest.mark.faults
 

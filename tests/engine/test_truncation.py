@@ -19,7 +19,7 @@ from toy_pipeline import OUTPUTS, TOYS
 
 from simpipe.cli.rundirs import find_run
 from simpipe.config import flatten, load, read_resolved
-from simpipe.data import scan
+from simpipe.data import fingerprint as fingerprints
 from simpipe.engine.lock import run_lock
 from simpipe.engine.plan import Request, assess, look
 from simpipe.engine.rundir import RunDir
@@ -119,13 +119,13 @@ def test_a_cut_configuration_is_read_or_refused(place):
 
 
 def test_a_cut_stat_cache_only_costs_the_hashing(place, monkeypatch):
-    monkeypatch.setattr(scan, "RACY_NS", 0)
+    monkeypatch.setattr(fingerprints, "RACY_NS", 0)
     cache = place / "cache.json"
-    whole = scan.fingerprint(place / "data", cache)
+    whole = fingerprints.fingerprint(place / "data", cache)
     assert whole.files[0].sha256 in cache.read_text()
     raw = cache.read_bytes()
     for _ in cuts(cache):
-        assert scan.fingerprint(place / "data", cache) == whole
+        assert fingerprints.fingerprint(place / "data", cache) == whole
         assert cache.read_bytes() == raw, "it is written anew"
 
 

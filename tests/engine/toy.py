@@ -1,6 +1,7 @@
 """A pipeline of three toy stages in the shape of the real one: numbers in a file, their double, the sum."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ RAN: list[str] = []
 """The stages that were executed, in order; tests clear it."""
 
 
-def content(source: Path, cache: Path, progress: Progress, remember: bool) -> Content:
+def content(
+    source: Path, values: Mapping[str, Any], cache: Path, progress: Progress, remember: bool
+) -> Content:
     found = {"numbers.txt": sha256_file(source / "numbers.txt")}
     return Content({"data": found["numbers.txt"]}, found)
 

@@ -16,9 +16,7 @@ from simpipe.stages.ingest import content
 EPOCHS = 3
 
 
-@stage(
-    version=1, config=("ingest.max_pixels",), outputs=("samples.json",), logs=("speed.json",), content=content
-)
+@stage(version=1, config=("ingest",), outputs=("samples.json",), logs=("speed.json",), content=content)
 def gather(ctx: Context) -> None:
     """List the files; like ingest, it reads the user's folder and keeps a stat cache."""
     sizes = {

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from simpipe.data.manifest import Samples, write_manifest
+from simpipe.data.manifest import ManifestRow, Samples, manifest_of, write_manifest
 from simpipe.errors import DataError
 from simpipe.progress import Silent
 from simpipe.stages.features import MANIFEST, cached_features
@@ -17,7 +17,7 @@ RECORD = {
     "weights_id": "w",
     "input_size": 8,
     "pooling": "avg",
-    "resize": "squash",
+    "preparation": {"resize": "squash", "copy_side": 64, "background": "#ffffff", "grey_range": None},
 }
 COUNT = 40
 
@@ -27,29 +27,18 @@ def room(tmp_path):
     """A context with `COUNT` images of one colour each, ingested, and their samples."""
     source = tmp_path / "data"
     source.mkdir()
-    rows, hashes = [], []
+    hashes = []
     for number in range(COUNT):
         name = f"{number:02d}.png"
         Image.new("RGB", (9, 9), (number, 0, 0)).save(source / name)
         hashes.append(hashlib.sha256((source / name).read_bytes()).hexdigest())
-        empty = dict.fromkeys(("reason", "detail", "format", "width", "height"))
-        rows.append(
-            {
-                **empty,
-                "path": name,
-                "path_bytes": name.encode(),
-                "label": "a",
-                "split": "train",
-                "status": "ok",
-                "sample_id": hashes[-1][:16],
-                "sha256": hashes[-1],
-                "size": 0,
-                "warnings": [],
-            }
-        )
-    write_manifest(tmp_path / "manifest.parquet", rows)
     sha256 = np.array(hashes)
     ids = np.array([each[:16] for each in hashes])
+    names = [f"{number:02d}.png" for number in range(COUNT)]
+    columns = {name: [None] * COUNT for name in ManifestRow.__annotations__}
+    columns |= {"path": names, "path_bytes": [name.encode() for name in names], "status": ["ok"] * COUNT}
+    columns |= {"sample_id": ids.tolist(), "sha256": hashes, "size": [0] * COUNT, "warnings": [[]] * COUNT}
+    write_manifest(tmp_path / "manifest.parquet", manifest_of(columns.items()))
     text = np.full(COUNT, "a")
     samples = Samples(ids, sha256, text, np.zeros(COUNT, np.int32), text, ids)
     ctx = SimpleNamespace(

@@ -37,6 +37,32 @@ def test_duplicates_conflicts_and_leaks():
     assert scores[0] == 1.0 and 0 < min(scores) == scores[-1]
 
 
+@pytest.mark.parametrize(
+    ("kind", "what", "grade"),
+    [
+        ("exact", "the same bytes", "high"),
+        ("pixels", "the same pixels", "high"),
+        ("near", "nearly the same image", "medium"),
+        ("similar", "much the same image", "medium"),
+    ],
+)
+def test_a_pair_is_called_what_it_is(kind, what, grade):
+    def found(labels, splits):
+        return [
+            (f.kind, f.severity, f.detail, f.exclude)
+            for f in duplicate_findings([(0, 1, kind)], np.array(labels), splits)
+        ]
+
+    equal = grade == "high"
+    assert found([0, 1], ["train", "train"]) == [
+        ("duplicate_conflict", grade, f"{what} under two labels", False)
+    ]
+    assert found([0, 0], ["train", "test"]) == [("leak", grade, f"{what} in train and test", equal)]
+    assert found([0, 0], ["val", "val"]) == [("duplicate", "low", f"{what} twice", equal)]
+    (score,) = {f.score for f in duplicate_findings([(0, 1, kind)], np.array([0, 1]), ["train", "test"])}
+    assert (score == 1.0) == equal and score > 0.5
+
+
 def test_similar_pairs_are_mutual_and_very_close():
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(50, 32))

@@ -11,18 +11,20 @@ import numpy as np
 
 from simpipe.cli.rundirs import request_of, save_request
 from simpipe.config import load
-from simpipe.data import scan
-from simpipe.data.manifest import ManifestRow, write_manifest
-from simpipe.data.scan import display, list_files
+from simpipe.data import fingerprint
+from simpipe.data.layout import Rules, list_files
+from simpipe.data.manifest import Manifest, ManifestRow, manifest_of, write_manifest
+from simpipe.data.scan import display
 from simpipe.engine.rundir import RunDir, commit, new_staging, seal
 from simpipe.engine.stage import Context, Stage, stage
 from simpipe.files import digest, write_json
 from simpipe.learning.encoder import feature_recipe
 from simpipe.learning.features import FeatureCache
 from simpipe.progress import Silent
+from simpipe.runs.memos import copied_images
 from simpipe.stages.ingest import fingerprint_of
 
-BACKBONE = {"name": "toy", "weights_id": "0", "input_size": 8, "pooling": "avg", "resize": "crop"}
+BACKBONE = {"name": "toy", "weights_id": "0", "input_size": 8, "pooling": "avg", "preparation": {}}
 IMAGES = 6
 
 
@@ -61,8 +63,14 @@ def make_run(root: Path) -> RunDir:
     shutil.copyfile(run.path / "report" / "report.html", run.path / "report.html")
     features = FeatureCache(run.cache / "features", feature_recipe(BACKBONE))
     features.add(["a" * 64], np.zeros((1, 4), np.float32))
-    with patch.object(scan, "RACY_NS", -(10**15)):  # else files so young are not remembered
-        fingerprint_of(source, run.cache, Silent())
+    (run.cache / "pictures").mkdir()
+    (run.cache / "images").mkdir()
+    for sha256 in copied_images(run):
+        copy = run.cache / "images" / sha256[:2] / f"{sha256}-{'0' * 8}.jpg"
+        copy.parent.mkdir(exist_ok=True)
+        copy.write_bytes(b"a copy")
+    with patch.object(fingerprint, "RACY_NS", -(10**15)):  # else files so young are not remembered
+        fingerprint_of(source, Rules(), run.cache, Silent())
     return run
 
 
@@ -86,14 +94,15 @@ def staged(run: RunDir, each: Stage, value: int = 0) -> Path:
     return folder
 
 
-def manifest(source: Path) -> list[ManifestRow]:
-    rows: list[Any] = []
+def manifest(source: Path) -> Manifest:
+    rows: list[dict[str, Any]] = []
     for file in list_files(source).files:
         row: dict[str, Any] = dict.fromkeys(ManifestRow.__annotations__)
         sha256 = hashlib.sha256((source / file.path).read_bytes()).hexdigest()
         row |= {"path": display(file.path), "path_bytes": os.fsencode(file.path), "label": file.label}
         rows.append({**row, "status": "ok", "sha256": sha256, "size": file.size, "warnings": []})
-    return rows
+    rows[0]["copy"] = "c" * 64
+    return manifest_of((name, [row[name] for row in rows]) for name in ManifestRow.__annotations__)
 
 
 def tree(root: Path) -> dict[str, str]:

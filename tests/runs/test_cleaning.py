@@ -60,12 +60,13 @@ def lay_garbage(run: RunDir) -> set[str]:
     lay(run.path / ".stage" / f"train@{HEX[32:]}" / "000001-0.npz")
     lay(run.path / ".old" / "train.89abcdef" / "encoder.json")
     temporary = [
-        *(run.path / f".{name}.9@host" for name in ("run.json", "config.yaml", "report.html")),
+        *(run.path / f".{name}.9@host" for name in ("run.json", "config.yaml", "exclude.csv", "report.html")),
         run.stage("ingest") / "._stage.json.9@host",
         run.stage("ingest") / ".manifest.parquet.9@host",
         run.path.parent / "..latest.9@host",
         run.cache / "stat" / f".{HEX[:16]}.json.9@host",
         feature_folder(run) / f".{HEX}.npy.9@host",
+        next((run.cache / "images").iterdir()) / f".{HEX}-{HEX[:8]}.jpg.9-1@host",
     ]
     for path in temporary:
         lay(path, mode=0o600)
@@ -73,12 +74,16 @@ def lay_garbage(run: RunDir) -> set[str]:
     lay(other.folder / f"{HEX}.npy")
     lay(other.folder / f"{HEX[1:]}0.npy")
     lay(run.cache / "stat" / f"{HEX[:16]}.json")
+    lay(run.cache / "pictures" / HEX[1:33] / f"{HEX}.arrow")
+    lay(run.cache / "images" / "ab" / f"ab{HEX[2:]}-{HEX[:8]}.png")
     return {
         *("toy/.stage/report.00000001", "toy/.stage/ingest.0123abcd", "toy/.old/train.89abcdef"),
         *(f"toy/.stage/train@{name}" for name in (key, HEX[:32], HEX[32:])),
         *(str(path.relative_to(run.path.parent)) for path in temporary),
         str(other.folder.relative_to(run.path.parent)),
         f".cache/stat/{HEX[:16]}.json",
+        f".cache/pictures/{HEX[1:33]}",
+        ".cache/images/ab",
     }
 
 
@@ -116,6 +121,12 @@ def test_what_is_young_may_be_of_use_or_still_be_written(run):
     writes = {name for name in garbage if Path(name).name.startswith(".")}
     assert went(gc(run, after=2 * HOUR, apply=False), run) == dead | writes
     assert went(gc(run, after=2 * HOUR, days=0), run) == garbage
+
+
+def test_writes_of_what_ingest_remembers_are_known(run):
+    write = lay(run.cache / "pictures" / HEX[:32] / f".{HEX}.arrow.9@host", mode=0o600)
+    lay(write.with_name(f"{HEX}.arrow"))
+    assert went(gc(run, after=2 * HOUR), run) == {str(write.relative_to(run.path.parent))}
 
 
 def test_the_newest_file_tells_the_age(run):

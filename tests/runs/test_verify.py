@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from fabricated import IMAGES, STAGES, ingest, make_run, report, staged, tree
 
+from simpipe.data.layout import Rules
 from simpipe.engine.lock import run_lock
 from simpipe.engine.rundir import RunDir, commit
 from simpipe.errors import NewerError
@@ -205,7 +206,7 @@ def test_an_edit_whose_traces_are_forged_fools_the_stat_cache_and_not_verify(run
     """The size and the times are restored, and the memo is told the rest, which nobody can restore."""
     image = source(run) / "label0" / "2.jpg"
     memo = stat_memo(run, source(run))
-    before = fingerprint_of(source(run), run.cache, Silent()).digest
+    before = fingerprint_of(source(run), Rules(), run.cache, Silent()).digest
     status = image.stat()
     with image.open("r+b") as stream:
         stream.write(b"IMAGE")
@@ -219,7 +220,9 @@ def test_an_edit_whose_traces_are_forged_fools_the_stat_cache_and_not_verify(run
         ]
     memo.parent.mkdir(exist_ok=True)
     memo.write_text(json.dumps(document))
-    assert fingerprint_of(source(run), run.cache, Silent(), remember=False).digest == before, "not fooled"
+    assert fingerprint_of(source(run), Rules(), run.cache, Silent(), remember=False).digest == before, (
+        "not fooled"
+    )
     assert problems(run) == {"data/label0/2.jpg": "has other content than ingest read"}
     assert shlex.split(check(run).next)[:4] == ["rm", "-f", str(memo), "&&"]
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from simpipe import config
 from simpipe.cli.rundirs import FILE_KEYS
 from simpipe.config import Config, flatten, override
 from simpipe.engine.plan import Request, assess, look, plan
@@ -19,14 +20,29 @@ from simpipe.stages import PIPELINE, STAGE_NAMES
 
 STALE: dict[str, tuple[Any, str]] = {
     "seed": (1, "sampler train index evaluate report"),
+    "ingest.labels": ("none", "ingest"),
+    "ingest.label_from": ("leaf", "ingest"),
+    "ingest.label_twins": ("merge", "ingest"),
+    "ingest.layout": ("labels", "ingest"),
+    "ingest.table": ("/nowhere/labels.csv", "ingest"),
+    "ingest.group_from": ("^[^_]+", "ingest"),
+    "ingest.ignore": (["*_mask.png"], "ingest"),
+    "ingest.follow_links": (True, "ingest"),
+    "ingest.exclude": ("/nowhere/exclude.csv", "ingest"),
     "ingest.resize": ("pad", "ingest train"),
+    "ingest.background": ("#000000", "ingest train"),
+    "ingest.grey_range": ([0, 4095], "ingest train"),
     "ingest.max_bad": (0.5, "ingest"),
     "ingest.val": (0.2, "ingest"),
     "ingest.test": (0.3, "ingest"),
     "ingest.unseen": (0.0, "ingest"),
+    "ingest.split_by": ("label", "ingest"),
     "ingest.split_seed": (1, "ingest"),
     "ingest.near_duplicate_bits": (0, "ingest"),
     "ingest.max_pixels": (1000, "ingest"),
+    "ingest.min_side": (32, "ingest"),
+    "ingest.cache": ("all", "ingest"),
+    "ingest.copy_side": (512, "ingest train"),
     "ingest.thumbnail_size": (64, "ingest"),
     "sampler.classes_per_batch": (8, "sampler"),
     "sampler.examples_per_class_per_batch": (4, "sampler"),
@@ -142,7 +158,12 @@ def test_every_declaration_covers_a_key_and_every_artifact_is_written_before():
 def test_logs_and_the_rebuildable_index_are_in_no_key():
     """They differ from run to run, so a stage that read them would not be cut off."""
     logs = {f"{stage.name}/{name}" for stage in PIPELINE for name in stage.logs}
-    assert logs == {"sampler/sampler_report.json", "train/history.csv", "index/index_quality.json"}
+    assert logs == {
+        "ingest/ignored.csv",
+        "sampler/sampler_report.json",
+        "train/history.csv",
+        "index/index_quality.json",
+    }
     for stage in PIPELINE:
         assert not {*logs, "index/index.bin", "report/report.html"} & set(stage.reads), stage.name
 
@@ -156,3 +177,7 @@ def test_a_weights_file_counts_by_its_content_not_by_its_place(run, tmp_path):
         return assess(run, train, look(run, [train], asked)).key
 
     assert key("here.h5", "a") == key("there.h5", "a") != key("here.h5", "b")
+
+
+def test_the_keys_that_name_files_are_told_twice_and_equally() -> None:
+    assert FILE_KEYS == config.FILE_KEYS
