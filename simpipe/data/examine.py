@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import tempfile
 import time
@@ -21,7 +22,7 @@ from simpipe.data.copies import write_copy
 from simpipe.data.decode import BadImage
 from simpipe.data.fingerprint import HashedFile
 from simpipe.data.phash import MINIATURE_SIDE
-from simpipe.data.picture import Picture, Refusal, is_misnamed, picture_of
+from simpipe.data.picture import REDUCED, Picture, Refusal, is_misnamed, picture_of
 from simpipe.data.pictures import MINIATURE_BYTES, PictureStore
 from simpipe.data.preparation import Preparation, prepare
 from simpipe.data.scan import open_regular, shown
@@ -29,7 +30,7 @@ from simpipe.data.workers import Fault, map_guarded
 from simpipe.errors import DataError
 from simpipe.progress import Progress, track
 
-AT_LEAST = 96  # pixels a side, for hashes: the same without thumbnails and with small ones
+ENLARGED = 1.12  # how far a thumbnail may be enlarged where the decoder then leaves out half of each side
 BLOCK = 2_048  # most outcomes in a shard of the store
 BLOCK_SECONDS = 10.0  # after which a shard is written though it is not full: what a killed ingest can lose
 DECODE_SECONDS = 60.0
@@ -66,12 +67,17 @@ class Options(NamedTuple):
         )
 
     @property
+    def at_least(self) -> int:
+        """The side, in pixels, that an image must keep when it is decoded."""
+        return math.ceil(max(REDUCED, self.thumbnail_size) / ENLARGED)
+
+    @property
     def recipe(self) -> dict[str, Any]:
         """All that an outcome depends on, beside the bytes."""
         return {
             **self._asdict(),
             "preparation": self.preparation.to_json(),
-            "at_least": AT_LEAST,
+            "at_least": self.at_least,
             "decoders": {name: _version(name) for name in ("pillow", "pillow-heif")},
         }
 
@@ -167,7 +173,7 @@ def examine(
 def _outcome(root: str, copies: Path, options: Options, job: Job) -> Outcome:
     """What one file gives; called in a worker."""
     path, sha256 = job
-    resize, at_least = options.preparation.resize, max(AT_LEAST, options.thumbnail_size)
+    resize, at_least = options.preparation.resize, options.at_least
     try:
         raw = _read(root, path, sha256)
         prepared = prepare(raw, options.preparation, options.max_pixels, at_least, options.keep)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from simpipe.data.decode import ResizeRule
+from simpipe.data.decode import ResizeRule, resize_image
 from simpipe.data.duplicates import FLAT, contrast
 from simpipe.data.phash import miniature, perceptual_hash
 from simpipe.data.preparation import Prepared
-from simpipe.data.thumbnails import encode_thumbnail
+from simpipe.data.thumbnails import encode_jpeg
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 TINY = 32  # pixels a side
 LONG = 10  # width to height, or the other way
-HASHED_SIDE = 64  # the image is reduced to this once, for both hashes; they are of 32 and 16 a side
+REDUCED = 96  # pixels a side: three and six times those of the hashes, and a thumbnail of this size is done
 
 _SUFFIXES = {
     "JPEG": ("jpg", "jpeg", "jpe", "jfif"),
@@ -59,9 +62,8 @@ def picture_of(prepared: Prepared, thumbnail_size: int, rule: ResizeRule, copy: 
     """The picture of a prepared file; a `thumbnail_size` of 0 makes no thumbnail."""
     from PIL.Image import Resampling
 
-    # a gap of 1 takes two thirds of the time of `resize_image`, and hashes do as well
-    side = (HASHED_SIDE, HASHED_SIDE)
-    reduced = prepared.image.resize(side, Resampling.BILINEAR, reducing_gap=1.0)
+    # a gap of 1 takes two thirds of the time of `resize_image`, and does as well at this size
+    reduced = prepared.image.resize((REDUCED, REDUCED), Resampling.BILINEAR, reducing_gap=1.0)
     small = miniature(reduced)
     width, height = prepared.width, prepared.height
     found = {
@@ -76,9 +78,17 @@ def picture_of(prepared: Prepared, thumbnail_size: int, rule: ResizeRule, copy: 
         warnings=tuple(sorted((*prepared.warnings, *(name for name, is_so in found.items() if is_so)))),
         phash=perceptual_hash(reduced),
         miniature=small.tobytes(),
-        thumbnail=encode_thumbnail(prepared.image, thumbnail_size, rule) if thumbnail_size else b"",
+        thumbnail=_thumbnail(prepared.image, reduced, thumbnail_size, rule),
         copy=copy,
     )
+
+
+def _thumbnail(image: Image, reduced: Image, size: int, rule: ResizeRule) -> bytes:
+    if not size:
+        return b""
+    if size == REDUCED and rule == "squash":
+        return encode_jpeg(reduced)
+    return encode_jpeg(resize_image(image, size, rule))
 
 
 def is_misnamed(path: str, file_format: str) -> bool:

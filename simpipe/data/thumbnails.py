@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simpipe.data.decode import ResizeRule, resize, resize_image
+from simpipe.data.decode import resize
 from simpipe.data.threads import map_ahead
 from simpipe.errors import DamagedError
 
@@ -23,10 +23,10 @@ ROW_GROUP = 1_024
 JPEG_QUALITY = 88
 
 
-def encode_thumbnail(image: Image, size: int, rule: ResizeRule) -> bytes:
-    """`image` as a JPEG of `size` x `size` pixels."""
+def encode_jpeg(thumbnail: Image) -> bytes:
+    """A thumbnail as it is kept."""
     sink = io.BytesIO()
-    resize_image(image, size, rule).save(sink, "JPEG", quality=JPEG_QUALITY)
+    thumbnail.save(sink, "JPEG", quality=JPEG_QUALITY)
     return sink.getvalue()
 
 

@@ -6,11 +6,11 @@ import pytest
 from pictures import photo
 from PIL import Image
 
-from simpipe.data.decode import resize
+from simpipe.data.decode import resize, resize_image
 from simpipe.data.thumbnails import (
     ROW_GROUP,
     decode_thumbnails,
-    encode_thumbnail,
+    encode_jpeg,
     pixel_features,
     read_thumbnails,
     write_thumbnails,
@@ -20,7 +20,7 @@ from simpipe.errors import DamagedError
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[bytes]]:
-    thumbnails = [encode_thumbnail(photo(k % 7), 32, "squash") for k in range(ROW_GROUP + 5)]
+    thumbnails = [encode_jpeg(resize_image(photo(k % 7), 32, "squash")) for k in range(ROW_GROUP + 5)]
     path = tmp_path_factory.mktemp("thumbnails") / "thumbnails.parquet"
     write_thumbnails(path, iter(thumbnails))
     return path, thumbnails
@@ -28,7 +28,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[bytes]]
 
 def test_a_thumbnail_is_the_resized_image() -> None:
     image = photo(1, 200, 100)
-    back = Image.open(io.BytesIO(encode_thumbnail(image, 96, "pad")))
+    back = Image.open(io.BytesIO(encode_jpeg(resize_image(image, 96, "pad"))))
     assert (back.format, back.size) == ("JPEG", (96, 96))
     assert np.abs(np.asarray(back).astype(int) - resize(image, 96, "pad")).mean() < 4
 
