@@ -209,6 +209,11 @@ def _stage_command(stage: Stage) -> Callable[..., None]:
                 config = override(config, overrides)
             require_lasting_exclusion(target, config)
             source = Path(target.describe()["source"])
+            gone = f"{source} is gone; it is taken as it was"
+            if (
+                not source.is_dir() and gone not in console.notes
+            ):  # asked twice: before the lock, and under it
+                console.note(gone)
             return replace(
                 request_of(source, config, [stage.name]),
                 forced=frozenset([stage.name] if force else []),

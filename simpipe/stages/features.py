@@ -44,10 +44,6 @@ def cached_features(
         wanted = rows[missing]
         manifest = read_manifest(ctx.path(MANIFEST))
         ids = samples.sample_id[wanted].tolist()
-        if not ctx.source.is_dir():
-            ctx.progress.note(
-                f"the folder {ctx.source} is gone; what has a copy in the cache is read from there"
-            )
         return load_pixels(
             [ctx.source / manifest.paths_by_sample[sample_id] for sample_id in ids],
             samples.sha256[wanted].tolist(),

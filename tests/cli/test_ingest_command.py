@@ -304,3 +304,12 @@ def test_without_labels_a_run_ends_at_the_sampler(clean: Path) -> None:
     alone = simpipe("ingest", cwd=clean)
     assert alone.returncode == 0
     assert not [line for line in alone.stdout.splitlines() if line.startswith("labels")]
+
+
+def test_a_folder_that_went_away_is_told_once(clean: Path) -> None:
+    assert simpipe("ingest", "data", cwd=clean).returncode == 0
+    (clean / "data").rename(clean / "elsewhere")
+    alone = simpipe("ingest", cwd=clean)
+    assert alone.returncode == 0
+    assert alone.stderr.count("data is gone; it is taken as it was") == 1
+    assert simpipe("ingest", "data", cwd=clean).returncode == 2
