@@ -212,7 +212,7 @@ def _stage_command(stage: Stage) -> Callable[..., None]:
             gone = f"{source} is gone; it is taken as it was"
             if (
                 not source.is_dir() and gone not in console.notes
-            ):  # asked twice: before the lock, and under it
+            ):  # asked twice: also under the lock
                 console.note(gone)
             return replace(
                 request_of(source, config, [stage.name]),
