@@ -38,6 +38,17 @@ def intake_lines(run: RunDir) -> list[str]:
     return [f"{head:12} {printable(text)}".rstrip() for head, text in lines] + [""]
 
 
+def intake_document(run: RunDir) -> dict[str, Any] | None:
+    """What ingest found, for `--json`: its document, but for the list of all pairs of duplicates."""
+    path = run.stage("ingest") / "ingest.json"
+    if not path.is_file():
+        return None
+    found: dict[str, Any] = json.loads(path.read_bytes())
+    ignored = _ignored(run.stage("ingest") / "ignored.csv")
+    del found["duplicate_pairs"]
+    return {**found, "ignored": dict(sorted(ignored.items()))}
+
+
 def _images(found: dict[str, Any], ignored: Counter[str]) -> str:
     files = found["files"]
     parts = [f"{files['images']:,} ok", f"{files['quarantined']:,} quarantined"]

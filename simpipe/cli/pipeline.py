@@ -14,6 +14,7 @@ import typer
 from simpipe import __version__
 from simpipe.cli.completion import sources, stage_names
 from simpipe.cli.console import Console
+from simpipe.cli.intake import intake_document
 from simpipe.cli.options import AsJson, DryRun, Force, Overrides, Quiet, RunName, RunsDir, Verbose, Wait
 from simpipe.cli.results import print_json, print_plan, print_results
 from simpipe.cli.stopping import stopping_gently
@@ -129,7 +130,7 @@ def _folder_and_table(data: Path) -> tuple[Path, list[str]]:
     raise UsageError(
         told,
         hint="give the folder that has one sub-folder per label, or a table with the columns path and label "
-        f"({', '.join(TABLES)})",
+        f"({', '.join(TABLES)}). An archive must be unpacked first",
     )
 
 
@@ -210,9 +211,7 @@ def _stage_command(stage: Stage) -> Callable[..., None]:
             require_lasting_exclusion(target, config)
             source = Path(target.describe()["source"])
             gone = f"{source} is gone; it is taken as it was"
-            if (
-                not source.is_dir() and gone not in console.notes
-            ):  # asked twice: also under the lock
+            if not source.is_dir() and gone not in console.notes:  # asked twice: also under the lock
                 console.note(gone)
             return replace(
                 request_of(source, config, [stage.name]),
@@ -310,6 +309,7 @@ def _show(target: RunDir, outcomes: "list[Outcome]", notes: list[str], as_json: 
                 "stages": [outcome.to_json() for outcome in outcomes],
                 "notes": notes,
                 "report": str(report) if report.is_file() else None,
+                "intake": intake_document(target) if "ingest" in {each.stage for each in outcomes} else None,
             }
         )
     else:

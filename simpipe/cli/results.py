@@ -131,7 +131,8 @@ def _threshold(name: str, entry: dict[str, Any]) -> str:
         )
         if test[key] is not None
     ]
-    return f"threshold  {name}: distance ≤ {entry['distance']:.3f}; on test {', '.join(parts)}"
+    told = f"on test {', '.join(parts)}" if parts else "there are no test images to verify it on"
+    return f"threshold  {name}: distance ≤ {entry['distance']:.3f}; {told}"
 
 
 def _findings(run: RunDir) -> str:

@@ -86,7 +86,7 @@ def require_own_folder(run: RunDir, source: Path) -> None:
     if folder == data or folder in data.parents or data in folder.parents:
         raise UsageError(
             f"the run {run.path} would lie over or in the data {source}",
-            hint="choose another --name or --runs-dir",
+            hint="choose another --name or --runs-dir, so that it lies outside",
         )
     marks = ("run.json", "config.yaml", ".lock")
     if (

@@ -196,7 +196,8 @@ class Ingest(Section):
     max_pixels: Int = Field(
         default=100_000_000,
         ge=1,
-        description="Images of more pixels (width x height) are refused; at least 1",
+        le=178_956_970,  # where Pillow itself refuses
+        description="Images of more pixels (width x height) are refused; 1 to 178956970",
     )
     min_side: Int = Field(
         default=1, ge=1, description="Images with a shorter side are refused, pixels; at least 1"

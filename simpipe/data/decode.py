@@ -115,7 +115,9 @@ def open_image(raw: bytes, max_pixels: float) -> Opened:
         image = _open(raw)
         width, height = image.size
         if width * height > max_pixels:
-            raise BadImage("too_large", f"{width} x {height} pixels, more than {max_pixels:,}")
+            raise BadImage(
+                "too_large", f"{width} x {height} pixels, more than ingest.max_pixels, {max_pixels:,}"
+            )
         file_format = str(image.format)
         if file_format not in _REDUCIBLE:
             image.load()  # the facts that follow may lie behind the pixels
@@ -227,7 +229,7 @@ def _findings() -> Iterator[list[str]]:
     except (BadImage, MemoryError):
         raise
     except DecompressionBombError as error:
-        raise BadImage("too_large", str(error)) from error
+        raise BadImage("too_large", "more pixels than ingest.max_pixels can allow") from error
     except Exception as error:  # decoders raise whatever they like: OSError, SyntaxError, struct.error, ...
         detail = str(error) or type(error).__name__
         cut = isinstance(error, EOFError) or "truncat" in detail.lower()

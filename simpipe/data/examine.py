@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cache, partial
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from simpipe.data.copies import write_copy
 from simpipe.data.decode import BadImage
 from simpipe.data.fingerprint import HashedFile
+from simpipe.data.foreign import heif_reader
 from simpipe.data.phash import MINIATURE_SIDE
 from simpipe.data.picture import REDUCED, Picture, Refusal, is_misnamed, picture_of
 from simpipe.data.pictures import MINIATURE_BYTES, PictureStore
@@ -78,7 +79,7 @@ class Options(NamedTuple):
             **self._asdict(),
             "preparation": self.preparation.to_json(),
             "at_least": self.at_least,
-            "decoders": {name: _version(name) for name in ("pillow", "pillow-heif")},
+            "decoders": [version("pillow"), heif_reader()],
         }
 
 
@@ -213,13 +214,6 @@ def _read(root: str, path: str, sha256: str) -> bytes:
 def _fault(job: Job, how: Fault) -> Outcome:
     told = {"hung": "its decoder did not come back in time, twice", "died": "its decoder crashed, twice"}
     return Refusal(f"decoder_{how}", told[how], lasting=False)
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _store(store: PictureStore, jobs: Sequence[Job], outcomes: Iterable[Outcome]) -> dict[str, Refusal]:

@@ -57,6 +57,8 @@ _BEGINNINGS = (
 )
 # fmt: on
 
+HEIF_SUFFIXES = (".heic", ".heif")
+
 _SUBFILE, _PHOTOMETRIC, _SUB_IFDS, _DNG_VERSION = 254, 262, 330, 50706
 _SENSOR = (32803, 34892)  # the photometric interpretations of a colour filter array and of linear raw
 
@@ -81,6 +83,16 @@ def is_heif(raw: bytes) -> bool:
         return False
     brands = raw[8 : min(int.from_bytes(raw[:4], "big"), 256)]
     return brands[:3] in (b"hei", b"hev") or (brands[:4] in (b"mif1", b"msf1") and b"avif" not in brands)
+
+
+def heif_reader() -> str:
+    """The reader of HEIF images and its version; "none" where it is not installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return f"pillow-heif {version('pillow-heif')}"
+    except PackageNotFoundError:
+        return "none"
 
 
 def is_raw_photo(raw: bytes) -> bool:

@@ -142,7 +142,7 @@ def build(
         notes=[
             *label_notes(labels, gone),
             *duplicate_notes(duplicates, samples, settings.max_group),
-            *split_notes(labels, predefined, settings.split_by, settings.unseen),
+            *split_notes(labels, samples, predefined, settings.split_by, settings.unseen),
         ],
     )
 
@@ -184,7 +184,9 @@ def _refuse_bad(
         raise DataError(
             f"{len(bad):,} of {len(counted):,} files are not usable, more than {max_bad:.1%}: "
             f"{_tell(files, examined, bad)}",
-            hint="Repair or remove them, or allow more with ingest.max_bad.",
+            hint="Do the paths of the table count from its folder, with / and in this case?"
+            if all(examined.reason[number] == "missing" for number in bad)
+            else "Repair or remove them, or allow more with ingest.max_bad.",
         )
     usable = _names(files, (number for number in counted if examined.reason[number] is None))
     if lost := _names(files, bad, but=usable):

@@ -97,6 +97,8 @@ def list_files(root: Path, rules: Rules = _DEFAULT) -> Listing:
             f"the folders {', '.join(split_folders)} are taken as splits, not as labels; "
             "ingest.layout=labels changes that"
         )
+    elif rules.layout == "auto" and rules.table is None and (note := _note_on_split_names(paths)):
+        notes.append(note)
     labels: list[str | None] = [None] * len(paths)
     if rules.labels == "required":
         if given:
@@ -138,6 +140,19 @@ def _split_folders(paths: Sequence[str]) -> list[str]:
     return names if None not in splits and "train" in splits and len(splits) > 1 else []
 
 
+def _note_on_split_names(paths: Sequence[str]) -> str | None:
+    """Where folders called train and test stand beside others, and so are labels."""
+    names = sorted({path.split("/", 1)[0] for path in paths if "/" in path})
+    like_splits = [name for name in names if name.lower() in SPLIT_NAMES]
+    others = [name for name in names if name.lower() not in SPLIT_NAMES]
+    if len({SPLIT_NAMES[name.lower()] for name in like_splits}) < 2:
+        return None
+    return (
+        f"the folders {', '.join(like_splits)} are labels here, not splits, since there are others beside "
+        f"them ({some(map(shown, others))}); ingest.ignore can pass those over"
+    )
+
+
 def _folder_labels(
     root: Path, paths: Sequence[str], split_folders: Sequence[str], label_from: str
 ) -> list[str]:
@@ -149,8 +164,9 @@ def _folder_labels(
         noun = "1 image lies" if len(outside) == 1 else f"{len(outside):,} images lie"
         raise DataError(
             f"{noun} in {root} outside any label folder: {some(map(shown, outside))}",
-            hint="Move each image into a folder named after its label, or out of the data set; "
-            f"ingest.labels=none takes images without labels. {layout * bool(split_folders)}".rstrip(),
+            hint="Move each image into a folder named after its label, pass it over with ingest.ignore, or "
+            "name the labels in a table (ingest.table). ingest.labels=none takes images without labels. "
+            f"{layout * bool(split_folders)}".rstrip(),
         )
     if label_from == "first":
         return [parts[0] for parts in folders]

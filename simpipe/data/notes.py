@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
 from simpipe.data.duplicates import Duplicates
 from simpipe.data.manifest import Samples
 from simpipe.data.splits import FEWEST_LABELS_FOR_UNSEEN, SplitBy
@@ -56,8 +58,10 @@ def duplicate_notes(duplicates: Duplicates, samples: Samples, max_group: int) ->
         )
 
 
-def split_notes(labels: Labels, predefined: bool, by: SplitBy, unseen: float) -> Iterator[str]:
-    """Which labels are held out as unknown, or why none is although it was asked for."""
+def split_notes(
+    labels: Labels, samples: Samples, predefined: bool, by: SplitBy, unseen: float
+) -> Iterator[str]:
+    """Which labels are held out as unknown, or why none is although it was asked for; what is missing."""
     held_out = {
         use: [label["name"] for label in labels if set(label["splits"]) == {split}]
         for use, split in (("calibration", "unseen_calib"), ("test", "unseen_test"))
@@ -69,6 +73,15 @@ def split_notes(labels: Labels, predefined: bool, by: SplitBy, unseen: float) ->
         yield "no label is held out as unknown: nearly all share duplicates or groups with one another"
     if predefined and by == "label":
         yield "the splits are those of the data set, ingest.split_by is not used"
+    for split, use in (("test", "accuracy is not measured"), ("val", "no threshold can be chosen")):
+        if labels and split not in samples.split:
+            yield f"no image is in the split {split}, {use}: the labels have too few images or groups"
+    if predefined:
+        split_id = np.unique(samples.split, return_inverse=True)[1]
+        group_of_pair = np.unique(np.stack([samples.group_id, split_id]), axis=1)[0]
+        parted = int((np.bincount(group_of_pair) > 1).sum())
+        if parted:
+            yield f"groups of duplicates, or of ingest.group_from, that the given splits part: {parted:,}"
 
 
 def _labels(names: Sequence[str]) -> str:

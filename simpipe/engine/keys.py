@@ -48,7 +48,8 @@ class Reason:
 
 
 def _short(value: Any) -> str:
-    return "none" if value is None else str(value)
+    text = "none" if value is None else str(value)
+    return f"{text[:15]}…" if text.startswith("sha256:") else text
 
 
 def key_document(stage: Stage, inputs: Mapping[str, str], values: Mapping[str, Any]) -> dict[str, Any]:

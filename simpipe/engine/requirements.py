@@ -1,7 +1,6 @@
 """What must hold before stages run, and after: the rest is fresh, the data are the same, nothing changed."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +83,9 @@ def changed_inputs(run: RunDir, stage: Stage, request: Request, key_document: Ma
     if stage.content:
         before, after = request.content[stage.name], read_content(run, stage, request)
         if before.hashes != after.hashes:
-            told += list(islice(_file_changes(before.files, after.files), NAMED)) or [str(request.source)]
+            changes = list(_file_changes(before.files, after.files)) or [str(request.source)]
+            told += changes[:NAMED]
+            told += [f"and {len(changes) - NAMED:,} more"] if len(changes) > NAMED else []
     return told
 
 

@@ -142,7 +142,7 @@ def small_classes(labels: Ints, names: Sequence[str]) -> list[Finding]:
 
 def unreadable(files: Iterable[tuple[str, str]]) -> list[Finding]:
     """Files that could not be read, as (path, reason)."""
-    return [Finding("unreadable", "medium", 1.0, reason, path=path, exclude=True) for path, reason in files]
+    return [Finding("unreadable", "medium", 1.0, reason, path=path) for path, reason in files]
 
 
 def _split_rank(split: str) -> int:

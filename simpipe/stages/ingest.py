@@ -37,11 +37,18 @@ def fingerprint_of(
 def content(
     source: Path, values: Mapping[str, Any], cache: Path, progress: Progress, remember: bool
 ) -> Content:
-    """One hash over the paths and contents of all images, and of the label table if there is one."""
+    """One hash over the paths and contents of all images, and of the label table if there is one.
+
+    Where there are HEIF images it also counts whether they can be read.
+    """
+    from simpipe.data.foreign import HEIF_SUFFIXES, heif_reader
     from simpipe.data.layout import Rules
 
     found = fingerprint_of(source, Rules.of(values), cache, progress, remember)
-    return Content({"data": found.digest}, {file.path: file.sha256 for file in found.files})
+    hashes = {"data": found.digest}
+    if any(file.path.lower().endswith(HEIF_SUFFIXES) for file in found.files):
+        hashes["HEIF reader"] = heif_reader()
+    return Content(hashes, {file.path: file.sha256 for file in found.files})
 
 
 @stage(
@@ -115,7 +122,7 @@ def _excluded(path: str | None, found: "Fingerprint", progress: Progress) -> set
         return set()
     rows = read_exclusion(Path(path))
     excluded, unmatched = excluded_files(rows, found.files, sample_ids(found.files))
-    progress.note(f"{len(excluded):,} images are left out, as {path} says")
+    progress.note(f"left out, as {path} says: {len(excluded):,} images")
     if unmatched:
         progress.note(f"{unmatched:,} of its {len(rows):,} marked rows fit no image of the folder")
     return excluded

@@ -63,7 +63,8 @@ def summary(intake: Intake) -> dict[str, Any]:
 def sentence(document: Mapping[str, Any]) -> str:
     """The document of ingest.json in one line, for the terminal while a run goes on."""
     files, pairs = document["files"], len(document["duplicate_pairs"])
-    parts = [f"{files['images']:,} images of {document['labels']:,} labels"]
+    of = f"of {document['labels']:,} labels" if document["labels"] else "without labels"
+    parts = [f"{files['images']:,} images {of}"]
     if files["quarantined"]:
         reasons = ", ".join(f"{each['files']:,} {why}" for why, each in document["quarantined"].items())
         parts.append(f"{files['quarantined']:,} set apart ({reasons})")

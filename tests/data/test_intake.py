@@ -199,9 +199,10 @@ def test_predefined_splits_and_a_leak(tmp_path: Path) -> None:
     assert rows["valid/b/001.jpg"]["split"] == "val" and rows["test/new/1.jpg"]["split"] == "unseen_test"
     assert [kind for _, _, kind in intake.pairs] == ["exact"]
     assert intake.labels[2] == {"id": 2, "name": "new", "count": 1, "splits": {"unseen_test": 1}}
-    assert intake.notes[-2:] == [
+    assert intake.notes[-3:] == [
         "held out as unknown: 1 label ('new') for the test",
         "the splits are those of the data set, ingest.split_by is not used",
+        "groups of duplicates, or of ingest.group_from, that the given splits part: 1",
     ]
 
 

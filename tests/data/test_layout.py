@@ -417,3 +417,13 @@ def test_any_tree_is_listed_or_refused(
         assert set(paths) | passed_over == seen_by_a_plain_walk(place, passed_over)
         assert all((f.label is None) == (rules.labels == "none") for f in listing.files)
     assert told[: len(told) // 2] == told[len(told) // 2 :]
+
+
+def test_split_names_beside_others_are_labels_and_this_is_told(tmp_path: Path) -> None:
+    for path in ("train/1.jpg", "test/1.jpg", "unlabeled/1.jpg"):
+        write_tree(tmp_path, {path: b"x"})
+    listing = list_files(tmp_path)
+    assert {file.label for file in listing.files} == {"train", "test", "unlabeled"}
+    assert any("test, train are labels here, not splits" in note for note in listing.notes)
+    passed_over = list_files(tmp_path, Rules(ignore=("unlabeled",), labels="none"))
+    assert {file.split for file in passed_over.files} == {"train", "test"}

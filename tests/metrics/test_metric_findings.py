@@ -98,4 +98,4 @@ def test_small_classes_and_unreadable_files():
     assert [(f.label, f.score) for f in found] == [("b", pytest.approx(0.2)), ("d", pytest.approx(0.8))]
     assert "4 images;" in found[0].detail and "1 image;" in found[1].detail
     (file,) = unreadable([("a/b.jpg", "truncated")])
-    assert (file.path, file.detail, file.exclude, file.row) == ("a/b.jpg", "truncated", True, None)
+    assert (file.path, file.detail, file.exclude, file.row) == ("a/b.jpg", "truncated", False, None)
