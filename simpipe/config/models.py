@@ -215,8 +215,18 @@ class Ingest(Section):
         "the backbone",
     )
     thumbnail_size: Int = Field(
-        default=96, ge=32, le=256, description="Side of a thumbnail, pixels; 32 to 256"
+        default=96,
+        ge=0,
+        le=256,
+        description="Side of a thumbnail, pixels; 32 to 256, or 0 for none: the page then has no pictures",
     )
+
+    @field_validator("thumbnail_size")
+    @classmethod
+    def _can_be_recognised(cls, value: int) -> int:
+        if 0 < value < 32:
+            raise ValueError(f"{value} is too small; it must be at least 32, or 0 for none")
+        return value
 
     @field_validator("label_from")
     @classmethod

@@ -83,6 +83,15 @@ def decode_thumbnails(path: Path, size: int, workers: int = 2) -> Iterator[NDArr
             yield np.stack(list(map_ahead(small, jpegs, workers)))
 
 
+def has_thumbnails(path: Path) -> bool:
+    """Whether thumbnails were made: without, `path` has an empty value for each sample.
+
+    Raises:
+        DamagedError: the file is missing or damaged.
+    """
+    return read_thumbnails(path, [0]) != [b""]
+
+
 def pixel_features(path: Path, size: int = 16) -> NDArray[np.float32]:
     """The thumbnails as plain pixels, the rung of the ladder that has learned nothing.
 

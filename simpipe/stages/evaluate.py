@@ -108,15 +108,17 @@ def _blocks(
     """The seen and the unseen block, or why there is none."""
     import numpy as np
 
-    from simpipe.data.thumbnails import pixel_features
+    from simpipe.data.thumbnails import has_thumbnails, pixel_features
     from simpipe.metrics.ladder import Block, climb, fitted_rungs, pixel_rung, project_all
 
     config: Config = ctx.config
     train, test, unseen_test = (samples.rows(split) for split in ("train", "test", "unseen_test"))
     known = read_json(ctx.path("train/encoder.json"))["backbone"]["pretrained"]
     base = "pretrained" if known else "untrained"
+    thumbnails = ctx.path("ingest/thumbnails.parquet")
+    pixels = {"thumbnail": pixel_rung(pixel_features(thumbnails))} if has_thumbnails(thumbnails) else {}
     rungs = {
-        "thumbnail": pixel_rung(pixel_features(ctx.path("ingest/thumbnails.parquet"))),
+        **pixels,
         base: pretrained,
         **project_all(pretrained, fitted_rungs(pretrained, train, samples.label_id)),
         "trained": embeddings,

@@ -116,6 +116,10 @@ def main() -> None:
         tell(f"ingest {SMALL:,} photos", SMALL, seconds, peak)
         print(f"{'  against plain decoding':40} {seconds / plain:7.2f} x")
         tell("  the same again", SMALL, *measured("ingest", "small", cwd=place))
+        bare = ("ingest", "small", "--name", "bare", "--set", "ingest.thumbnail_size=0")
+        seconds, peak = measured(*bare, cwd=place)
+        tell("  without thumbnails", SMALL, seconds, peak)
+        print(f"{'  against plain decoding':40} {seconds / plain:7.2f} x")
         tell("  forced: everything is remembered", SMALL, *measured("ingest", "small", "--force", cwd=place))
 
         for count, folders in ((TINY // 10, TINY_FOLDERS // 10), (TINY, TINY_FOLDERS)):

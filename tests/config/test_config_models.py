@@ -42,7 +42,7 @@ def test_whole_floats_are_integers_and_integers_are_floats() -> None:
         (Ingest, "max_bad", [0, 1], [-0.01, 1.01]),
         (Ingest, "unseen", [0, 0.5], [-0.01, 0.51]),
         (Ingest, "near_duplicate_bits", [0, 16], [-1, 17]),
-        (Ingest, "thumbnail_size", [32, 256], [31, 257]),
+        (Ingest, "thumbnail_size", [0, 32, 256], [-1, 1, 31, 257]),
         (Ingest, "copy_side", [64, 4096], [63, 4097]),
         (Ingest, "min_side", [1], [0]),
         (Ingest, "ignore", [[], ["*.tmp", "*_mask.png"]], ["*.tmp", [1]]),

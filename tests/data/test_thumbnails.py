@@ -11,6 +11,7 @@ from simpipe.data.thumbnails import (
     ROW_GROUP,
     decode_thumbnails,
     encode_jpeg,
+    has_thumbnails,
     pixel_features,
     read_thumbnails,
     write_thumbnails,
@@ -83,3 +84,12 @@ def test_damage_is_named(stored: tuple[Path, list[bytes]], tmp_path: Path) -> No
     write_thumbnails(path, [b"no picture"])
     with pytest.raises(DamagedError, match=r"thumbnails\.parquet"):
         pixel_features(path)
+
+
+def test_samples_without_thumbnails_have_empty_values(
+    tmp_path: Path, stored: tuple[Path, list[bytes]]
+) -> None:
+    write_thumbnails(tmp_path / "none.parquet", [b""] * 3)
+    assert not has_thumbnails(tmp_path / "none.parquet")
+    assert read_thumbnails(tmp_path / "none.parquet", [2, 0]) == [b"", b""]
+    assert has_thumbnails(stored[0])
