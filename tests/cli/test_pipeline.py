@@ -91,6 +91,14 @@ def test_renaming_a_file_trains_nothing(place):
     assert rerun(place) == ["ingest", "evaluate", "report"]
 
 
+def test_without_thumbnails_the_page_has_no_pictures_and_the_ladder_no_pixels(place):
+    assert rerun(place, "--set", "ingest.thumbnail_size=0") == ["ingest", "evaluate", "report"]
+    metrics = json.loads((place / RUN / "evaluate/metrics.json").read_text())
+    rungs = {step["rung"] for step in metrics["ladder"]}
+    assert "thumbnail" not in rungs and {"chance", "pretrained", "trained"} <= rungs
+    assert (place / RUN / "report.html").stat().st_size > 100_000
+
+
 def test_only_a_new_image_goes_through_the_backbone(place):
     before = vectors_in_cache(place)
     draw(COLOURS["brick"], 999).save(place / "data/brick/new.jpg")
