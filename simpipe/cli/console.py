@@ -110,8 +110,11 @@ class Console:
         self._bars, self._task = None, None
 
     def _line(self, text: str) -> None:
+        from simpipe.data.scan import printable  # names of files and labels may be in it
+
         if self._quiet:
             return
+        text = printable(text)
         with suppress(OSError):
             if self._bars is not None:
                 self._bars.console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -30,5 +30,8 @@ def failure_text(error: SimpipeError) -> str:
     if wants_json():
         document = {name: getattr(error, name) for name in ("code", "message", "hint", "location")}
         return json.dumps({"schema": SCHEMA, "error": document | ({"traceback": story} if story else {})})
+    from simpipe.data.scan import printable  # names of files and labels may be in it
+
     told = error.message if isinstance(error, Stopped) else f"error: {error.message}"
-    return f"{story}{told}" + (f"\n  → {error.hint}" if error.hint else "")
+    told += f"\n  → {error.hint}" if error.hint else ""
+    return story + "\n".join(map(printable, told.split("\n")))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 Kind = Literal["exact", "pixels", "near"]
 Ints = NDArray[np.int64]
 Looks = Callable[[Ints], NDArray[np.uint8]]
-SamePixels = Callable[[Ints], Sequence[bool]]
+PixelDigests = Callable[[Ints], Sequence[Hashable]]
 
 # Two miniatures agree if they differ, in the mean, by at most SHARE of their contrast and at most LIMIT of
 # 255 levels. Measured on 3,781 photos of clothes, many on one background, within 8 bits: copies at JPEG
@@ -22,6 +22,13 @@ LIMIT = 6.0
 
 # Below this contrast, in levels, a hash is noise (blank pages, lens caps): only equal miniatures agree.
 FLAT = 2.0
+
+# How far the miniatures of equal pixels may be apart in a pixel: one decoder may have reduced the image.
+MOST_LEVELS = 4
+
+# Images of one band of the hash that each is compared with: what is further apart in the order of hashes is
+# alike by chance only, such as a thousand colours of one page.
+MOST_STEPS = 1_000
 
 BLOCK = 4_096
 """Miniatures that are looked at together: a million of them stay on disk."""
@@ -49,7 +56,7 @@ def duplicate_groups(
     looks: Looks,
     size: NDArray[np.integer[Any]],
     user_group: Sequence[str | None],
-    same_pixels: SamePixels,
+    pixel_digests: PixelDigests,
     max_bits: int,
     max_group: int = 50,
 ) -> Duplicates:
@@ -65,8 +72,9 @@ def duplicate_groups(
         looks: the miniatures of m images, given as int64 of shape (m,): uint8 of shape (m, 16, 16, 3).
         size: int of shape (n, 2), width and height.
         user_group: n names of groups; None for an image of no group.
-        same_pixels: whether the images of each pair, int64 of shape (m, 2), have equal pixels. It is asked
-            once, about near copies of equal size.
+        pixel_digests: for m images, given as int64 of shape (m,), what is equal if and only if their pixels
+            are; "" for an image that cannot tell. It is asked once, about near copies of equal size whose
+            miniatures hardly differ, and about those of equal size in sets that are too large.
         max_bits: the largest Hamming distance of near copies; -1 looks for exact copies only. (Distances
             are even: half of a hash's bits are set.)
         max_group: the largest set that near links may make.
@@ -74,9 +82,9 @@ def duplicate_groups(
     exact = _firsts(sha256)
     members = np.flatnonzero(exact == np.arange(len(exact)))
     near = _near_links(members, phash, looks, size, max_bits, max_group)
-    equal = _equal_pixels(near, size, same_pixels)
     set_of = _join(exact, near)
-    pixels, near = near[equal], near[~equal]
+    equal, of_crowd = _pixel_links(near, set_of, size, looks, pixel_digests, max_group)
+    pixels, near = np.unique(np.concatenate([near[equal], of_crowd]), axis=0), near[~equal]
     too_large = np.bincount(set_of, minlength=len(exact))[set_of[near[:, 0]]] > max_group
     oversized = len(np.unique(set_of[near[too_large, 0]]))
     near = near[~too_large]
@@ -158,7 +166,7 @@ def _search(
         hashes = phash[order]
         keys = hashes & band
         left = np.arange(len(order))  # positions that share their band with the one `step` further on
-        for step in range(1, len(order)):
+        for step in range(1, min(len(order), MOST_STEPS)):
             left = left[: np.searchsorted(left, len(order) - step)]
             left = left[keys[left] == keys[left + step]]
             if step.bit_count() == 1:  # at 1, 2, 4, ...: the sets grow no faster than that
@@ -177,20 +185,38 @@ def _search(
     return np.concatenate(found)
 
 
-def _equal_pixels(near: Ints, size: NDArray[np.integer[Any]], same_pixels: SamePixels) -> NDArray[np.bool_]:
-    """Which of `near` have equal pixels: shape (m,)."""
+def _pixel_links(
+    near: Ints,
+    set_of: Ints,
+    size: NDArray[np.integer[Any]],
+    looks: Looks,
+    pixel_digests: PixelDigests,
+    max_group: int,
+) -> tuple[NDArray[np.bool_], Ints]:
+    """Which of `near` have equal pixels; of large sets also the pairs (first, other) of equal images."""
     equal = (size[near[:, 0]] == size[near[:, 1]]).all(axis=1)
-    if equal.any():
-        equal[equal] = same_pixels(near[equal])
-    return np.asarray(equal)
+    equal[equal] = _difference(near[equal], looks, np.max) <= MOST_LEVELS
+    # of a large set not all pairs are known, so that all its images are asked that are not alone in size
+    crowd = np.unique(near)
+    crowd = crowd[np.bincount(set_of, minlength=len(set_of))[set_of[crowd]] > max_group]
+    place = np.column_stack([set_of[crowd], size[crowd]])
+    _, number, count = np.unique(place, axis=0, return_inverse=True, return_counts=True)
+    crowd = crowd[count[number.ravel()] > 1]
+
+    asked = np.unique(np.concatenate([near[equal].ravel(), crowd]))
+    digests = dict(zip(asked.tolist(), pixel_digests(asked) if len(asked) else (), strict=True))
+    equal[equal] = [digests[i] != "" and digests[i] == digests[j] for i, j in near[equal].tolist()]
+    known = [k for k in crowd.tolist() if digests[k] != ""]
+    first = _firsts((set_of[k], *size[k].tolist(), digests[k]) for k in known)
+    return equal, np.array(known, np.int64)[_links(first)]
 
 
-def _difference(pairs: Ints, looks: Looks) -> NDArray[np.float64]:
-    """The mean absolute difference of the looks of each pair, in levels: shape (m,)."""
+def _difference(pairs: Ints, looks: Looks, over: Callable[..., Any] = np.mean) -> NDArray[np.float64]:
+    """The absolute difference of the looks of each pair, `over` their pixels, in levels: shape (m,)."""
     result = np.empty(len(pairs))
     for block in _blocks(len(pairs)):
         a, b = looks(pairs[block, 0]), looks(pairs[block, 1])
-        result[block] = (np.maximum(a, b) - np.minimum(a, b)).mean(axis=(1, 2, 3))
+        result[block] = over(np.maximum(a, b) - np.minimum(a, b), axis=(1, 2, 3))
     return result
 
 

@@ -7,55 +7,29 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from simpipe.data.fingerprint import HashedFile
 from simpipe.data.preparation import Preparation
 from simpipe.data.scan import open_regular
 from simpipe.data.workers import map_guarded
 
-MOST_LEVELS = 4
-"""How far the miniatures of equal pictures may be apart in a pixel: one decoder may have reduced."""
 
-BLOCK = 4_096  # pairs of miniatures in memory
-
-
-def equal_pixels(
+def pixel_digests(
     root: Path,
     files: Sequence[HashedFile],
-    miniatures: NDArray[np.uint8],
-    pairs: Sequence[tuple[int, int]],
+    numbers: Sequence[int],
     preparation: Preparation,
     *,
     workers: int = 2,
     seconds: float = 60.0,
-) -> list[bool]:
-    """Whether the two files of each of `pairs`, given as positions in `files`, show equal pixels.
+) -> list[str]:
+    """What is equal for those of `files`, given by their `numbers`, that show equal pixels.
 
-    Pairs whose miniatures, uint8 of shape (n, 16, 16, 3), differ are not looked at. Of the others each file
-    is decoded in full once, in a process that may die of it. Compared are the upright pixels in
-    8 bit sRGB that `preparation` gives before anything is reduced. A file that gives none any more equals
-    nothing.
+    Each file is decoded in full, in a process that may die of it. What counts are the upright pixels in 8 bit
+    sRGB that `preparation` gives before anything is reduced. A file that gives none any more has "".
     """
-    likely = _likely(pairs, miniatures)
-    wanted = sorted({number for pair in likely for number in pair})
-    paths = [os.fspath(root / files[number].path) for number in wanted]
+    paths = [os.fspath(root / files[number].path) for number in numbers]
     digest = partial(pixel_digest, preparation)
-    found = map_guarded(digest, paths, workers=workers, seconds=seconds, fault=_no_digest)
-    digests = dict(zip(wanted, found, strict=True))
-    return [bool(digests.get(i)) and digests[i] == digests.get(j) for i, j in pairs]
-
-
-def _likely(pairs: Sequence[tuple[int, int]], miniatures: NDArray[np.uint8]) -> list[tuple[int, int]]:
-    """The pairs whose miniatures are alike in every pixel."""
-    found: list[tuple[int, int]] = []
-    for start in range(0, len(pairs), BLOCK):
-        block = pairs[start : start + BLOCK]
-        first, second = (miniatures[list(numbers)] for numbers in zip(*block, strict=True))
-        apart = (np.maximum(first, second) - np.minimum(first, second)).max(axis=(1, 2, 3))
-        found += [pair for pair, levels in zip(block, apart.tolist(), strict=True) if levels <= MOST_LEVELS]
-    return found
+    return list(map_guarded(digest, paths, workers=workers, seconds=seconds, fault=_no_digest))
 
 
 def pixel_digest(preparation: Preparation, path: str) -> str:

@@ -40,6 +40,7 @@ PAUSE_SECONDS = 0.1  # before a file that changed while it was read is read agai
 _FAULTS = {
     "missing": "there is no such file",
     "unreadable": "the file could not be opened or read",
+    "too_large": "the file has more than 2 GB",
 }
 
 Job = tuple[str, str]  # path and SHA-256

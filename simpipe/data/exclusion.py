@@ -69,8 +69,23 @@ def excluded_files(
     """
     by_id = {sample_id: number for number, sample_id in enumerate(sample_ids) if sample_id}
     by_path = {display(file.path): number for number, file in enumerate(files)}
-    found = [by_id.get(row.sample_id) if row.sample_id else by_path.get(row.path) for row in rows]
+
+    def number_of(row: Row) -> int | None:
+        there = by_path.get(row.path)
+        if not row.sample_id:
+            return there
+        # images of equal bytes have ids that change as others come: of these the path tells, if it still fits
+        if there is not None and _content(sample_ids[there]) == _content(row.sample_id):
+            return there
+        return by_id.get(row.sample_id)
+
+    found = list(map(number_of, rows))
     return {number for number in found if number is not None}, found.count(None)
+
+
+def _content(sample_id: str) -> str:
+    """The part of an id that images of equal bytes share."""
+    return sample_id.partition("-")[0]
 
 
 def _row(names: list[str], cells: list[str], where: str) -> Row | None:

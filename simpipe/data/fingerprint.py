@@ -28,7 +28,8 @@ DEFAULT = Rules()
 class HashedFile(NamedTuple):
     """A candidate image with its content hash.
 
-    `sha256` is empty where there is a `fault`: "missing" (listed in a table, or gone since) or "unreadable".
+    `sha256` is empty where there is a `fault`: "missing" (listed in a table, or gone since),
+    "unreadable" or "too_large".
     """
 
     path: str
@@ -56,6 +57,7 @@ class Fingerprint:
 
 _Remembered = tuple[int, int, int, int, str]  # size, mtime_ns, ctime_ns, inode, sha256
 _Hash = tuple[str, str | None]  # sha256, fault
+MOST_BYTES = 2 << 30  # of a file; what is larger is no image that could be decoded, and takes long to read
 
 
 def fingerprint(
@@ -147,6 +149,8 @@ def _sha256(path: str) -> _Hash:
     for pause in (*PAUSES, None):
         try:
             with open_regular(path) as stream:
+                if os.fstat(stream.fileno()).st_size > MOST_BYTES:
+                    return "", "too_large"
                 return hashlib.file_digest(stream, "sha256").hexdigest(), None
         except FileNotFoundError:
             return "", "missing"

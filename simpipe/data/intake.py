@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = 5  # files named in an error
 
-SamePixels = Callable[[list[tuple[int, int]]], Sequence[bool]]
+PixelDigests = Callable[[list[int]], Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def build(
     fingerprint: Fingerprint,
     examined: Examined,
     settings: Settings,
-    same_pixels: SamePixels,
+    pixel_digests: PixelDigests,
     excluded: Collection[int],
 ) -> Intake:
     """The tables of ingest, a pure function of what was found.
@@ -93,7 +93,7 @@ def build(
         fingerprint: the files, n of them.
         examined: n outcomes, as of `examine(root, fingerprint.files)`.
         settings: shares, limits and the seed of the splits.
-        same_pixels: whether the files of each pair, given by their numbers, have equal pixels.
+        pixel_digests: of some files, given by their numbers, what is equal if their pixels are; or "".
         excluded: the numbers of the files that the user took out. They do not count as bad, nor at all.
 
     Raises:
@@ -115,7 +115,7 @@ def build(
     rows = np.array(used, np.int64)
     sha256 = [files[number].sha256 for number in used]
     label_id = np.array([id_of[files[number].label] for number in used], np.int32)
-    duplicates = _duplicates(files, examined, rows, sha256, settings, same_pixels)
+    duplicates = _duplicates(files, examined, rows, sha256, settings, pixel_digests)
     split = _split(
         [files[number].split for number in used], sha256, label_id, duplicates.group, names, settings
     )
@@ -222,7 +222,7 @@ def _duplicates(
     rows: NDArray[np.int64],
     sha256: Sequence[str],
     settings: Settings,
-    same_pixels: SamePixels,
+    pixel_digests: PixelDigests,
 ) -> Duplicates:
     return duplicate_groups(
         sha256,
@@ -230,7 +230,7 @@ def _duplicates(
         lambda images: examined.miniatures[rows[images]],
         np.stack([examined.width[rows], examined.height[rows]], axis=1),
         [files[number].group for number in rows.tolist()],
-        lambda pairs: same_pixels([(first, second) for first, second in rows[pairs].tolist()]),
+        lambda images: pixel_digests(rows[images].tolist()),
         settings.near_duplicate_bits,
         settings.max_group,
     )

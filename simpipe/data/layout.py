@@ -15,6 +15,8 @@ from simpipe.errors import DataError, UsageError
 
 MANY_LABELS = 1_000
 """From here on, labels of fewer than two images on average are taken for ids."""
+LONGEST = 500
+"""Characters of a label: the path of a file has hardly more."""
 EXPECTED = "One sub-folder per label is expected, such as cats/1.jpg and dogs/1.jpg."
 
 
@@ -221,7 +223,7 @@ def _by_pattern(root: Path, paths: Sequence[str], pattern: re.Pattern[str]) -> l
         if named:
             raise DataError(
                 f"ingest.label_from finds no {what} in {len(named):,} of {len(paths):,} paths in {root}: "
-                + some(named),
+                + some(map(shown, named)),
                 hint="Mend the pattern, or pass the files over with ingest.ignore.",
             )
     return places
@@ -236,6 +238,11 @@ def _label_names(
     spellings: dict[str, list[str]] = defaultdict(list)
     for each in sorted(counts, key=os.fsencode):
         spellings[unicodedata.normalize("NFC", name_of[each].casefold()).strip()].append(each)
+    if long := [name for name in name_of.values() if len(name) > LONGEST]:
+        raise DataError(
+            f"a label in {root} has {len(long[0]):,} characters, more than {LONGEST}: {shown(long[0][:60])}…",
+            hint="Is the right column or pattern taken for the label?",
+        )
     several = [same for same in spellings.values() if len(same) > 1]
     if several and twins == "refuse":
         raise _twins(root, paths, raw, several)

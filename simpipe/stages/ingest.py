@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from simpipe.data.manifest import Samples
 
 
-ROW_BYTES, BYTES_PER_PIXEL = 400, 0.3
-"""What an image takes in the tables, and a pixel of its thumbnail: measured on photos, rounded up."""
+ROW_BYTES, BYTES_PER_PIXEL = 2_500, 0.6
+"""What an image takes in the tables and in the memo of it, and a pixel of its thumbnail, kept in both:
+measured on photos, rounded up. Copies in the cache are not foreseen."""
 
 MOST_WORKERS = 16
 
@@ -64,7 +65,7 @@ def content(
 def ingest(ctx: Context) -> None:
     """Read the images, set bad files and duplicates apart, and split by label."""
     from simpipe.config.models import Ingest
-    from simpipe.data.equality import equal_pixels
+    from simpipe.data.equality import pixel_digests
     from simpipe.data.examine import Options, examine
     from simpipe.data.intake import Quarantined, Settings, build
     from simpipe.data.layout import Rules
@@ -96,9 +97,7 @@ def ingest(ctx: Context) -> None:
             split_by=settings.split_by,
             split_seed=settings.split_seed,
         ),
-        lambda pairs: equal_pixels(
-            ctx.source, found.files, examined.miniatures, pairs, options.preparation, workers=workers
-        ),
+        lambda numbers: pixel_digests(ctx.source, found.files, numbers, options.preparation, workers=workers),
         excluded,
     )
     write_manifest(ctx.out / "manifest.parquet", intake.manifest)

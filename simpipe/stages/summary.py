@@ -27,7 +27,8 @@ def summary(intake: Intake) -> dict[str, Any]:
     for row in intake.quarantined:
         quarantined[row.reason].append(row.path)
     warnings = Counter(intake.manifest.table.column("warnings").combine_chunks().flatten().to_pylist())
-    two_labels = [(i, j) for i, j, _ in intake.pairs if label_id[i] != label_id[j]]
+    equal = [(i, j) for i, j, kind in intake.pairs if kind != "near"]
+    two_labels = [(i, j) for i, j in equal if label_id[i] != label_id[j]]
     by_size = sorted(labels, key=lambda label: label["count"])
     return {
         "schema": "simpipe.ingest/1",

@@ -132,12 +132,22 @@ def test_files_are_found_by_content_and_else_by_path() -> None:
     files = hashed("a/1.jpg", "a/2.jpg", "b/\udcff.jpg", "b/4.jpg")
     ids = [ID, f"{ID}-2", "f" * 16, ""]
     rows = [
-        Row(f"{ID}-2", "a/1.jpg"),  # the content counts
+        Row(f"{ID}-2", "a/1.jpg"),  # of equal bytes the path tells
         Row("", "b/\\xff.jpg"),  # as it is displayed
         Row("", "b/4.jpg"),
         Row("", "b/4.jpg"),
         Row("e" * 16, "a/1.jpg"),  # that path has other content by now
         Row("", "gone.jpg"),
     ]
-    assert excluded_files(rows, files, ids) == ({1, 2, 3}, 2)
+    assert excluded_files(rows, files, ids) == ({0, 2, 3}, 2)
     assert excluded_files([], files, ids) == (set(), 0)
+
+
+def test_an_exclusion_does_not_jump_to_a_new_copy_of_the_image() -> None:
+    content = "a" * 64
+    files = [HashedFile(path, 1, content, path[:2], None, None, None) for path in ("l0/new.jpg", "l1/0.jpg")]
+    rows = [Row("a" * 16, "l1/0.jpg")]
+    ids = ["a" * 16, "a" * 16 + "-2"]
+    assert excluded_files(rows, files, ids) == ({1}, 0)
+    renamed = [files[1]._replace(path="l1/renamed.jpg")]
+    assert excluded_files(rows, renamed, ids[:1]) == ({0}, 0), "known by its content"

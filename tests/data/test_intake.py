@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pictures import encoded, labelled, photo, write_tree
 from PIL import Image
 
-from simpipe.data.equality import equal_pixels
+from simpipe.data.equality import pixel_digests
 from simpipe.data.examine import Examined, Options, examine
 from simpipe.data.exclusion import excluded_files, read_exclusion
 from simpipe.data.fingerprint import Fingerprint, HashedFile, fingerprint
@@ -33,10 +33,10 @@ def take_in(root: Path, work: Path, settings: Settings = SETTINGS) -> Intake:
     found = fingerprint(root, work / "stat.json")
     examined = examine(root, found.files, OPTIONS, work, scratch=work, progress=Silent())
 
-    def same_pixels(pairs: list[tuple[int, int]]) -> list[bool]:
-        return equal_pixels(root, found.files, examined.miniatures, pairs, OPTIONS.preparation)
+    def digests(numbers: list[int]) -> list[str]:
+        return pixel_digests(root, found.files, numbers, OPTIONS.preparation)
 
-    return build(found, examined, settings, same_pixels, set())
+    return build(found, examined, settings, digests, set())
 
 
 class Made:
@@ -88,13 +88,12 @@ class Made:
     def build(self, settings: Settings = SETTINGS, excluded: Any = ()) -> Intake:
         """The intake; pixels are equal where `pixels` (or else the content) is."""
 
-        def same_pixels(pairs: list[tuple[int, int]]) -> list[bool]:
-            of = [facts.get("pixels", facts["content"]) for facts in self.facts]
-            return [of[i] == of[j] for i, j in pairs]
+        def digests(numbers: list[int]) -> list[str]:
+            return [self.facts[k].get("pixels", self.facts[k]["content"]) for k in numbers]
 
         numbers = {k for k, file in enumerate(self.files) if file.path in excluded}
         found = Fingerprint("sha256:0", self.files, [], [])
-        return build(found, self.examined(), settings, same_pixels, numbers)
+        return build(found, self.examined(), settings, digests, numbers)
 
 
 def plain(**counts: int) -> dict[str, Any]:
