@@ -140,12 +140,18 @@ def _with_own_exclusion(run: RunDir, request: Request) -> Request:
     """`request` with `ingest.exclude` copied into the run: the findings it came from may change or go."""
     given = request.values["ingest.exclude"]
     own = run.path.resolve() / EXCLUSION
-    if given is None or Path(given) == own:
+    if given is None:
         return request
-    _update(own, Path(given).read_bytes())
-    ingest = request.config.ingest.model_copy(update={"exclude": str(own)})
-    config = request.config.model_copy(update={"ingest": ingest})
-    return replace(request, config=config, values={**request.values, "ingest.exclude": str(own)})
+    if Path(given) != own:
+        _update(own, Path(given).read_bytes())
+    # relative, so that the run can be moved
+    config = _excluding(request.config, EXCLUSION)
+    return replace(request, config=config, values={**request.values, "ingest.exclude": EXCLUSION})
+
+
+def _excluding(config: "Config", path: str) -> "Config":
+    ingest = config.ingest.model_copy(update={"exclude": path})
+    return config.model_copy(update={"ingest": ingest})
 
 
 def require_lasting_exclusion(run: RunDir, config: "Config") -> None:
@@ -186,7 +192,9 @@ def config_of(run: RunDir) -> "Config":
     try:
         if not run.config.is_file():
             raise DamagedError(f"{run.config} is missing")
-        return read_resolved(run.config, document["config"]["sha256"])
+        config = read_resolved(run.config, document["config"]["sha256"])
+        own = str(run.path.resolve() / EXCLUSION)
+        return _excluding(config, own) if config.ingest.exclude == EXCLUSION else config
     except (ConfigError, DamagedError) as error:
         anew = run.command(Path(document["source"]), "CONFIG")
         hint = f"write it anew, with your configuration or a preset for CONFIG: {anew}"
@@ -202,7 +210,10 @@ def config_values(run: RunDir) -> dict[str, Any]:
     document = run.describe()
     remembered: dict[str, Any] = document["config"]
     if document.get("simpipe") == __version__ and _hash(run.config) in (None, remembered["sha256"]):
-        return dict(remembered["values"])
+        values = dict(remembered["values"])
+        if values.get("ingest.exclude") == EXCLUSION:
+            values["ingest.exclude"] = str(run.path.resolve() / EXCLUSION)
+        return values
     from simpipe.config import flatten
 
     return dict(flatten(config_of(run)))

@@ -21,6 +21,7 @@ from simpipe.data.scan import open_regular, shown
 from simpipe.data.threads import map_ahead
 from simpipe.errors import DataError
 
+SUFFIXES = (".jpg", ".png")
 AT_REST = "run the same command again when the data are at rest"
 
 
@@ -47,6 +48,12 @@ def write_copy(folder: Path, sha256: str, preparation: Preparation, prepared: Pr
         temporary.unlink(missing_ok=True)
         raise
     return hashlib.sha256(prepared.copy).hexdigest()
+
+
+def has_copy(folder: Path, sha256: str, preparation: Preparation) -> bool:
+    """Whether there is a copy of the file with that hash; what is in it, who reads it finds out."""
+    stem = os.fspath(_stem(folder, sha256, preparation))
+    return any(os.path.exists(f"{stem}{suffix}") for suffix in SUFFIXES)  # noqa: PTH110 - a hot loop
 
 
 def load_pixels(
@@ -97,7 +104,7 @@ def _stem(folder: Path, sha256: str, preparation: Preparation) -> Path:
 
 def _read_copy(stem: Path, expected: str) -> bytes | None:
     """The copy with that hash, in whatever format it is kept."""
-    for suffix in (".jpg", ".png"):
+    for suffix in SUFFIXES:
         try:
             raw = stem.with_suffix(suffix).read_bytes()
         except OSError:

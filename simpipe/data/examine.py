@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from simpipe.data.copies import write_copy
+from simpipe.data.copies import has_copy, write_copy
 from simpipe.data.decode import BadImage
 from simpipe.data.fingerprint import HashedFile
 from simpipe.data.foreign import heif_reader
@@ -152,6 +152,8 @@ def examine(
     if store.damaged:
         progress.note(f"damaged files in the picture cache, decoded again where needed: {store.damaged}")
     places = store.find(contents)
+    if options.keep != "none":
+        places = _without_lost_copies(store, places, contents, options.preparation, cache / "images")
     fleeting: dict[str, Refusal] = {}
     if (places < 0).any():
         usable = np.flatnonzero(content >= 0)
@@ -170,6 +172,22 @@ def examine(
             fleeting = _store(store, jobs, track(progress, outcomes, "reading", len(jobs), "images"))
         places = store.find(contents)
     return _columns(files, store, np.append(places, -1)[content], fleeting, scratch)
+
+
+def _without_lost_copies(
+    store: PictureStore,
+    places: NDArray[np.int64],
+    contents: Sequence[str],
+    preparation: Preparation,
+    folder: Path,
+) -> NDArray[np.int64]:
+    """`places`, -1 where the copy that an outcome tells of is no longer there, so that it is made again."""
+    places = places.copy()
+    for rows, facts in store.facts(places):
+        copied = rows[facts["copy"].is_valid().to_numpy()]
+        lost = [row for row in copied.tolist() if not has_copy(folder, contents[row], preparation)]
+        places[lost] = -1
+    return places
 
 
 def _outcome(root: str, copies: Path, options: Options, job: Job) -> Outcome:

@@ -15,7 +15,7 @@ from simpipe.engine.rundir import (
     readable_receipt,
     sealed_under,
 )
-from simpipe.engine.stage import Content, Stage, declared
+from simpipe.engine.stage import Content, Stage, covers, declared
 from simpipe.errors import DamagedError, NewerError, UpstreamError, UsageError
 from simpipe.files import digest, sha256_file
 from simpipe.progress import Progress, Silent
@@ -119,8 +119,19 @@ def look(run: RunDir, stages: Sequence[Stage], request: Request) -> Request:
     """
     content = {stage.name: _content(run, stage, request) for stage in stages if stage.content}
     paths = {key: request.values[key] for key in request.files}
-    hashed = {key: file_hash(value) for key, value in paths.items()}
+    hashed = {key: _file_hash(run, stages, request, key) for key in paths}
     return replace(request, content=content, values={**request.values, **hashed}, paths=paths)
+
+
+def _file_hash(run: RunDir, stages: Sequence[Stage], request: Request, key: str) -> Any:
+    """The hash of the file that `key` names; if it went away with the source, the one of the last time."""
+    path = Path(str(request.values[key]))
+    if request.source_may_be_gone and not request.source.is_dir() and not path.is_file():
+        for stage in stages:
+            receipt = readable_receipt(run, stage.name) if covers(stage.config, key) else None
+            if receipt:
+                return receipt["key_doc"]["config"].get(key, request.values[key])
+    return file_hash(request.values[key])
 
 
 def _content(run: RunDir, stage: Stage, request: Request) -> Content:

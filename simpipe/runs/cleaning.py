@@ -19,7 +19,7 @@ from simpipe.engine.rundir import KEY_DIGITS, RECEIPT, RunDir, sealed_key
 from simpipe.engine.stage import Stage
 from simpipe.errors import DamagedError, DiskError, LockedError, NewerError, SimpipeError
 from simpipe.files import TEMPORARY
-from simpipe.runs.memos import copied_images, feature_folder, picture_folder, stat_memo
+from simpipe.runs.memos import copy_names, feature_folder, picture_folder, stat_memo
 
 HOUR, DAY = 3600.0, 86400.0
 
@@ -27,7 +27,7 @@ _RECIPE = re.compile(r"[0-9a-f]{32}")
 _SHARD = re.compile(r"[0-9a-f]{64}\.npy")
 _STAT_MEMO = re.compile(r"[0-9a-f]{16}\.json")
 _PICTURES = re.compile(r"[0-9a-f]{64}\.arrow")
-_COPY = re.compile(r"(?P<sha256>[0-9a-f]{64})-[0-9a-f]{8}\.(jpg|png|img)")
+_COPY = re.compile(r"[0-9a-f]{64}-[0-9a-f]{8}\.(jpg|png)")
 
 
 @dataclass(frozen=True)
@@ -216,11 +216,11 @@ def _unused_pictures(folder: Path, runs: Sequence[RunDir], before: _Before) -> I
 
 def _unused_copies(folder: Path, runs: Sequence[RunDir], before: _Before) -> Iterator[Item]:
     try:
-        used = {sha256 for run in runs for sha256 in copied_images(run)}
-    except (SimpipeError, OSError):
+        used = {name for run in runs for name in copy_names(run)}
+    except (SimpipeError, OSError, LookupError):
         return
     for place in filter(_is_folder, _named(folder, "[0-9a-f]{2}")):
-        copies = [path for path in _named(place, _COPY) if path.name[:64] not in used]
+        copies = [path for path in _named(place, _COPY) if path.stem not in used]
         old = tuple(path for path in copies if not _is_folder(path) and _newest([path]) < before.days)
         if old or _is_empty_since(place, before.hour):
             yield Item(place, _size(old), "copies of images that no run has", old)

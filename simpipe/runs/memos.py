@@ -39,16 +39,19 @@ def picture_folder(run: RunDir) -> Path:
     return store_folder(run.cache / "pictures", Options.of(values).recipe)
 
 
-def copied_images(run: RunDir) -> set[str]:
-    """The SHA-256 of the images of which the run's ingest made copies: see `data.copies`.
+def copy_names(run: RunDir) -> set[str]:
+    """How the copies of the run's images are called, but for their suffixes: see `data.copies`.
 
     Raises:
         DamagedError: its manifest cannot be read.
     """
+    from simpipe.data.examine import Options
     from simpipe.data.manifest import read_manifest
+    from simpipe.data.preparation import recipe
 
     path = run.standing("ingest") / "manifest.parquet"
     if not path.is_file():
         return set()
+    made = recipe(Options.of(run.describe()["config"]["values"]).preparation)
     table = read_manifest(path).table.select(["sha256", "copy"]).to_pydict()
-    return {sha256 for sha256, copy in zip(table["sha256"], table["copy"], strict=True) if copy}
+    return {f"{sha256}-{made}" for sha256, copy in zip(table["sha256"], table["copy"], strict=True) if copy}

@@ -313,3 +313,44 @@ def test_a_folder_that_went_away_is_told_once(clean: Path) -> None:
     assert alone.returncode == 0
     assert alone.stderr.count("data is gone; it is taken as it was") == 1
     assert simpipe("ingest", "data", cwd=clean).returncode == 2
+
+
+def test_a_run_with_an_exclusion_can_be_moved(clean: Path) -> None:
+    (clean / "out.csv").write_text("path,exclude\ncats/0.jpg,x\n")
+    assert simpipe("ingest", "data", "--set", "ingest.exclude=out.csv", cwd=clean).returncode == 0
+    (clean / "runs/baseline").rename(clean / "runs/moved")
+    again = simpipe("ingest", "--run", "moved", "--json", cwd=clean)
+    assert executed(again) == [], again.stderr
+    status = simpipe("status", "--run", "moved", cwd=clean)
+    assert "ingest     fresh" in status.stdout
+    known = (
+        "run",
+        "data",
+        "--config",
+        "runs/moved/config.yaml",
+        "--name",
+        "moved",
+        "--only",
+        "ingest",
+        "--json",
+    )
+    assert executed(simpipe(*known, cwd=clean)) == []
+
+
+def test_a_table_that_went_away_with_its_folder_changes_nothing(clean: Path) -> None:
+    names = [f"{label}/{k}.jpg,{label}" for label in ("cats", "dogs") for k in range(10)]
+    (clean / "data/labels.csv").write_text("path,label\n" + "\n".join(names) + "\n")
+    assert simpipe("ingest", "data/labels.csv", cwd=clean).returncode == 0
+    (clean / "data").rename(clean / "elsewhere")
+    assert executed(simpipe("ingest", "--json", cwd=clean)) == []
+    assert executed(simpipe("sampler", "--json", cwd=clean)) == ["sampler"]
+
+
+def test_copies_that_were_lost_are_made_again(clean: Path) -> None:
+    keep = ("--set", "ingest.cache=all")
+    assert simpipe("ingest", "data", *keep, cwd=clean).returncode == 0
+    images = clean / "runs/.cache/images"
+    made = {path.name for path in images.rglob("*.jpg")}
+    shutil.rmtree(images)
+    assert simpipe("ingest", "data", *keep, "--force", cwd=clean).returncode == 0
+    assert made and {path.name for path in images.rglob("*.jpg")} == made

@@ -202,8 +202,9 @@ def test_copies(root: Path) -> None:
     assert kept == {copy for copy in found.copy if copy}
     for path in images.rglob("*.*"):
         path.unlink()
-    again, heard = run(root, hashed(TREE))  # who reads them goes to the originals then
-    assert heard.begun == [] and again.copy == found.copy
+    again, heard = run(root, hashed(TREE))
+    assert heard.begun == [("reading", len(kept))] and again.copy == found.copy, "what was lost is made again"
+    assert kept == {hashlib.sha256(path.read_bytes()).hexdigest() for path in images.rglob("*.*")}
 
 
 def test_copies_that_cannot_be_written(root: Path) -> None:

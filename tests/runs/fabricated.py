@@ -21,7 +21,7 @@ from simpipe.files import digest, write_json
 from simpipe.learning.encoder import feature_recipe
 from simpipe.learning.features import FeatureCache
 from simpipe.progress import Silent
-from simpipe.runs.memos import copied_images
+from simpipe.runs.memos import copy_names
 from simpipe.stages.ingest import fingerprint_of
 
 BACKBONE = {"name": "toy", "weights_id": "0", "input_size": 8, "pooling": "avg", "preparation": {}}
@@ -65,8 +65,8 @@ def make_run(root: Path) -> RunDir:
     features.add(["a" * 64], np.zeros((1, 4), np.float32))
     (run.cache / "pictures").mkdir()
     (run.cache / "images").mkdir()
-    for sha256 in copied_images(run):
-        copy = run.cache / "images" / sha256[:2] / f"{sha256}-{'0' * 8}.jpg"
+    for name in copy_names(run):
+        copy = run.cache / "images" / name[:2] / f"{name}.jpg"
         copy.parent.mkdir(exist_ok=True)
         copy.write_bytes(b"a copy")
     with patch.object(fingerprint, "RACY_NS", -(10**15)):  # else files so young are not remembered

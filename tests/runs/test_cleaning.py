@@ -19,7 +19,7 @@ from simpipe.learning.encoder import feature_recipe
 from simpipe.learning.features import FeatureCache
 from simpipe.runs import cleaning
 from simpipe.runs.cleaning import DAY, HOUR, Cleaning, clean
-from simpipe.runs.memos import feature_folder
+from simpipe.runs.memos import copy_names, feature_folder
 from simpipe.runs.verify import verify
 
 HEX = "0123456789abcdef" * 4
@@ -76,6 +76,8 @@ def lay_garbage(run: RunDir) -> set[str]:
     lay(run.cache / "stat" / f"{HEX[:16]}.json")
     lay(run.cache / "pictures" / HEX[1:33] / f"{HEX}.arrow")
     lay(run.cache / "images" / "ab" / f"ab{HEX[2:]}-{HEX[:8]}.png")
+    [used] = copy_names(run)
+    lay(run.cache / "images" / "ab" / f"{used[:64]}-{HEX[:8]}.jpg")
     return {
         *("toy/.stage/report.00000001", "toy/.stage/ingest.0123abcd", "toy/.old/train.89abcdef"),
         *(f"toy/.stage/train@{name}" for name in (key, HEX[:32], HEX[32:])),
