@@ -223,7 +223,8 @@ import sys, time
 from pathlib import Path
 import simpipe.runs
 def open_run(path):
-    (Path.cwd() / "held").write_text("held 1")
+    (Path.cwd() / "held.part").write_text("held 1")
+    (Path.cwd() / "held.part").rename("held")
     time.sleep(1000)
 simpipe.runs.open_run = open_run
 from simpipe.cli import main
