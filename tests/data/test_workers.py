@@ -191,7 +191,7 @@ def test_who_stops_early_leaves_nothing_behind() -> None:
     assert len(children() - before) == 3
     started = time.monotonic()
     results.close()
-    assert time.monotonic() - started < 1  # the rest is for the fixture
+    assert time.monotonic() - started < 20, "not the minute that the job would take"
 
 
 def test_who_waits_can_stop() -> None:
