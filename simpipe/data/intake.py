@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -70,7 +71,7 @@ class Intake:
     predefined_splits: bool
     notes: list[str]
 
-    @property
+    @cached_property
     def quarantined(self) -> list[Quarantined]:
         """The files that could not be used, in the order of the paths."""
         names = Quarantined._fields

@@ -7,9 +7,9 @@ import numpy as np
 
 from simpipe.data.duplicates import Duplicates
 from simpipe.data.manifest import Samples
+from simpipe.data.scan import some
 from simpipe.data.splits import FEWEST_LABELS_FOR_UNSEEN, SplitBy
 
-EXAMPLES = 5  # labels named in a sentence
 FEW_IMAGES = 4  # a label with fewer hardly serves every split
 IMBALANCE = 10  # images of the largest label to those of the smallest
 
@@ -48,7 +48,7 @@ def duplicate_notes(duplicates: Duplicates, samples: Samples, max_group: int) ->
         shown = [f"{name_of[low]!r} and {name_of[high]!r}" for low, high in sorted(set(conflicts))]
         yield (
             f"{len(conflicts):,} pair{'s' * (len(conflicts) > 1)} of images of equal bytes or pixels under "
-            f"two labels: {_some(shown)}"
+            f"two labels: {some(shown)}"
         )
     if duplicates.oversized:
         one = duplicates.oversized == 1
@@ -85,8 +85,4 @@ def split_notes(
 
 
 def _labels(names: Sequence[str]) -> str:
-    return f"{len(names):,} label{'s' * (len(names) > 1)} ({_some([repr(name) for name in names])})"
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:EXAMPLES]) + (", …" if len(names) > EXAMPLES else "")
+    return f"{len(names):,} label{'s' * (len(names) > 1)} ({some([repr(name) for name in names])})"

@@ -13,4 +13,4 @@ def preparation_of(settings: Any) -> "Preparation":
     """The preparation that the `ingest` section asks for."""
     from simpipe.data.preparation import Preparation
 
-    return Preparation(settings.resize, settings.copy_side, settings.background, settings.grey_range)
+    return Preparation.of({name: getattr(settings, name) for name in Preparation._fields})
