@@ -1,0 +1,24 @@
+"""What the objectives share."""
+
+from typing import Any
+
+
+def unit(vectors: Any) -> Any:
+    """Rows of length 1; a zero row stays zero, and its gradient finite."""
+    from keras import ops
+
+    return vectors / ops.sqrt(ops.maximum(ops.sum(vectors**2, axis=1, keepdims=True), 1e-12))
+
+
+def cosine_to_fixed(predictions: Any, targets: Any) -> Any:
+    """Mean cosine similarity of the rows of `predictions` to those of `targets`, which get no gradient."""
+    from keras import ops
+
+    return ops.mean(ops.sum(unit(predictions) * ops.stop_gradient(unit(targets)), axis=1))
+
+
+def off_diagonal(matrix: Any) -> Any:
+    """The square `matrix` (d, d) with zeros on its diagonal."""
+    from keras import ops
+
+    return matrix * (1.0 - ops.eye(ops.shape(matrix)[0]))
