@@ -72,6 +72,8 @@ def headline(run: RunDir) -> list[str]:
     """How good, how sure, worth training or not, what to mend first."""
     metrics = json.loads((run.stage("evaluate") / "metrics.json").read_bytes())
     calibration = json.loads((run.stage("calibrate") / "calibration.json").read_bytes())
+    if "unlabelled" in metrics:
+        return ["", *_without_labels(metrics["unlabelled"], calibration), _findings(run), ""]
     lines = [""]
     seen = metrics["blocks"]["seen"]
     if "reason" in seen:
@@ -94,6 +96,28 @@ def headline(run: RunDir) -> list[str]:
     lines += [_threshold(name, entry) for name, entry in calibration["thresholds"].items()]
     lines.append(_findings(run))
     return [*lines, ""]
+
+
+def _without_labels(facts: dict[str, Any], calibration: dict[str, Any]) -> list[str]:
+    """What can be said of images without labels."""
+    groups = f"{facts['clusters']:,} of look-alikes hold {facts['clustered']:.1%} of the images"
+    told = f"{groups}; the largest has {facts['largest']:,}" if facts["clusters"] else "none were found"
+    thresholds = calibration["thresholds"].items()
+    return [
+        f"images     {facts['images']:,} without labels: nothing was measured that needs them",
+        f"groups     {told}",
+        *(_familiar(entry) for name, entry in thresholds if name.startswith("familiar_")),
+    ]
+
+
+def _familiar(entry: dict[str, Any]) -> str:
+    if entry["distance"] is None:
+        return f"familiar   no threshold; {entry['reason']}"
+    share = entry["on_test"]["accepted"]
+    told = "there are no test images to verify it on"
+    if share is not None:
+        told = f"{share:.1%} of the test images have a training image as near"
+    return f"familiar   distance ≤ {entry['distance']:.3f}; {told}"
 
 
 def _estimate(estimate: dict[str, Any]) -> str:
@@ -150,7 +174,10 @@ def print_matches(results: "Sequence[QueryResult]") -> None:
     for result in results:
         match = result.match
         called = match.label or f"unknown (nearest is {match.nearest_label})"
+        if match.nearest_label is None:
+            called = "like these images" if match.familiar else "unlike these images"
         limit = "no threshold" if match.threshold is None else f"threshold {match.threshold:.3f}"
         print(f"{result.query}: {called}   distance {match.distance:.3f}, {limit}")
         for neighbour in result.neighbours:
-            print(f"  {neighbour.distance:.3f}  {neighbour.label:20} {neighbour.path}")
+            label = "" if neighbour.label is None else f"{neighbour.label:20} "
+            print(f"  {neighbour.distance:.3f}  {label}{neighbour.path}")

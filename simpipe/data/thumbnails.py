@@ -30,6 +30,22 @@ def encode_jpeg(thumbnail: Image) -> bytes:
     return sink.getvalue()
 
 
+def shrink(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """A picture, uint8 (h, w, 3), as uint8 (side, side, 3)."""
+    from PIL import Image
+
+    return resize(Image.fromarray(pixels), side, "squash")
+
+
+def encode_webp(pixels: NDArray[np.uint8]) -> bytes:
+    """A picture, uint8 (h, w, 3), for the page."""
+    from PIL import Image
+
+    sink = io.BytesIO()
+    Image.fromarray(pixels).save(sink, "WEBP", quality=80)
+    return sink.getvalue()
+
+
 def write_thumbnails(path: Path, thumbnails: Iterable[bytes]) -> None:
     """Write `thumbnails` in their order. Streamed: not atomic by itself, the commit of the stage is."""
     import pyarrow as pa

@@ -77,6 +77,25 @@ def choose_thresholds(
     return chosen
 
 
+def familiar(distance: Floats, level: str) -> Threshold:
+    """The distance within which another image of the same kind has a neighbour, with probability `level`.
+
+    `distance` [m] is that of each calibration query from its nearest, inf where it has none; no labels are
+    needed. It is the j-th smallest, j = ceil((m + 1) level): an image that is exchangeable with the queries
+    has a rank among the m + 1 that is uniform (split conformal prediction: Vovk, Gammerman and Shafer 2005).
+    Needs m >= level / (1 - level). `level`, such as "0.95", is in the threshold's name: `familiar_0.95`.
+    """
+    name, share, m = f"familiar_{level}", Fraction(level), len(distance)
+    rank = -int(-(m + 1) * share // 1)
+    if rank > m:
+        needed = -int(-share / (1 - share) // 1)
+        return Threshold(name, None, f"{level} needs {needed} queries; here {'is' if m == 1 else 'are'} {m}")
+    found = float(np.sort(distance)[rank - 1])
+    if not np.isfinite(found):
+        return Threshold(name, None, f"more than {float(1 - share):.0%} of the queries have no neighbour")
+    return Threshold(name, found)
+
+
 def operating_point(
     distance: Floats, correct: Bools, known: Bools, threshold: float
 ) -> dict[str, float | int | None]:

@@ -1,4 +1,4 @@
-"""The charts: the ladder, the learning curve, the threshold curve, the sizes of the labels."""
+"""The charts: the ladder, the threshold curve, the sizes of the labels."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import numpy as np
 from markupsafe import Markup
 
 from simpipe.reporting.svg import add, drawing, markup, path
-from simpipe.reporting.text import clean, interval, is_number, number, percent, short, value_text
+from simpipe.reporting.text import clean, interval, number, percent, short
 from simpipe.reporting.thresholds import Curve
 
 RUNGS = ("chance", "thumbnail", "pretrained", "untrained", "whitened", "lda", "trained")
@@ -46,40 +46,6 @@ def ladder(rungs: list[dict[str, Any]], block: str, name: str) -> Markup | None:
             )
         add(root, "circle", cx=left + wide * value, cy=y, r=5, class_=kind)
         add(root, "text", f"{percent(value)} {interval(metric)}", x=left + wide + 16, y=y + 4, class_="value")
-    return markup(root)
-
-
-def learning_curve(history: list[dict[str, Any]]) -> Markup | None:
-    """Loss and the first validation metric by epoch, each on its own scale; None below two epochs."""
-    if len(history) < 2:
-        return None
-    wide, high, left = 480, 170, 44
-    columns = [name for name in history[0] if any(is_number(row.get(name)) for row in history)]
-    names = ["loss"] * ("loss" in columns) + [name for name in columns if name.startswith("val")][:1]
-    if not names:
-        return None
-    root = drawing(wide + left + 60, high + 46, "learning curve: " + ", ".join(names))
-    add(root, "line", x1=left, x2=left + wide, y1=high + 10, y2=high + 10, class_="grid")
-    xs = [left + wide * index / (len(history) - 1) for index in range(len(history))]
-    for index, name in enumerate(names):
-        values = [float(row[name]) if is_number(row.get(name)) else np.nan for row in history]
-        low, top = float(np.nanmin(values)), float(np.nanmax(values))
-        span = top - low or 1.0
-        path(root, xs, [10 + high * (1 - (value - low) / span) for value in values], f"line line{index}")
-        side, anchor = (left - 6, "tick end") if index == 0 else (left + wide + 6, "tick")
-        add(root, "text", f"{top:.3g}", x=side, y=16, class_=f"{anchor} ink{index}")
-        add(root, "text", f"{low:.3g}", x=side, y=high + 8, class_=f"{anchor} ink{index}")
-        add(root, "text", short(clean(name), 30), x=left + 10 + 90 * index, y=high + 40, class_=f"ink{index}")
-    for index in (0, len(history) - 1):
-        epoch = value_text(history[index].get("epoch", index + 1))
-        add(
-            root,
-            "text",
-            f"epoch {epoch}",
-            x=xs[index],
-            y=high + 24,
-            class_="tick " + ("end" if index else ""),
-        )
     return markup(root)
 
 

@@ -32,7 +32,8 @@ class Content:
     labels: list[str]
 
     history: list[dict[str, Any]]
-    """One entry per epoch: `epoch`, `loss`, `val_map@r`, `lr`; the page draws what is there."""
+    """One entry per epoch: `epoch`, `loss`, `val_map@r`, `positive_mean` and the like; with several repeats
+    also `repeat`. The page draws what is there, see `training.curves`."""
     ingest: dict[str, Any]
     """Numbers of the intake, e.g. files seen, quarantined, ignored; nested keys are shown dotted."""
     sampler: dict[str, Any]
@@ -71,9 +72,16 @@ class Content:
 
     projection: dict[str, Any] = field(default_factory=dict)
     """What `project` said of its map."""
+    views: bytes | None = None
+    """A WebP picture of augmented views; empty where training saw none, None where its log is lost."""
     voters: int = 3
     """How many of the nearest gallery images are shown as the evidence of an answer."""
     match_distances: np.ndarray | None = None
     """float `(q,)`: the distance that a threshold is compared with; default: of the nearest."""
     unknown_distances: np.ndarray | None = None
     """float `(u,)`: the same, of queries whose label the gallery does not have."""
+    labelled: bool = True
+    """Whether the labels are people's. Else `labels` are the groups that were found, the largest first, and
+    at last that of the images in none; no image is a query, and the page leaves out what needs labels."""
+    typical: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
+    """bool `(n,)`: the most typical images of the groups that were found; empty where there are labels."""

@@ -24,6 +24,11 @@ TITLES = {
     "small_class": ("Labels with few images", "Too few to learn from or to measure."),
     "unreadable": ("Unreadable files", "They were left out."),
 }
+WITHOUT_LABELS = {
+    "duplicate": ("Copies", "One image twice, or nearly: harmless, but they weigh twice."),
+    "outlier": ("Outliers", "Far from all other images: another thing, or a bad photo."),
+}
+"""What is said in another way where there are no labels."""
 PAIRED = ("duplicate", "duplicate_conflict", "leak")
 
 
@@ -60,11 +65,12 @@ def groups(content: Content) -> list[Group]:
     for finding in content.findings:
         by_kind.setdefault(str(finding["kind"]), []).append(finding)
     rows = Rows(content)
+    titles = TITLES if content.labelled else TITLES | WITHOUT_LABELS
     known = [kind for kind in TITLES if kind in by_kind]
     found = []
     for kind in [*known, *sorted(set(by_kind) - set(TITLES))]:
         ranked = sorted(by_kind[kind], key=lambda finding: -(number(finding.get("score")) or 0.0))
-        title, advice = TITLES.get(kind, (kind, ""))
+        title, advice = titles.get(kind, (kind, ""))
         items = [resolve(finding, rows, content) for finding in ranked[:MOST]]
         found.append(Group(kind, title, advice, len(ranked), items, len(ranked) - len(items), kind in PAIRED))
     return found

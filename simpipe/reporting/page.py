@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from simpipe.reporting import charts, confusions, findings, thresholds, verdict
+from simpipe.reporting import charts, confusions, findings, thresholds, training, unlabelled, verdict
 from simpipe.reporting.content import Content
 from simpipe.reporting.map import bokeh_js, figure, figure_json
 from simpipe.reporting.matrix import matrix
@@ -44,11 +44,11 @@ def render(content: Content, max_mb: float = 15.0) -> str:
     colours = label_colours(content)
     plot = figure_json(figure(content.xy, colours[content.label_id]))
     library = bokeh_js()
-    rows = choose(
-        len(content.label_id), content.label_id, [*mistakes(content).tolist(), *findings.rows_shown(found)]
-    )
-    room = max_mb * 1e6 - len(library) - len(plot) - data_bytes(content, colours) - TEMPLATE_BYTES
-    sheets = make(content.thumbnails, rows, len(content.label_id), room)
+    first = mistakes(content).tolist() if content.labelled else unlabelled.rows_shown(content)
+    rows = choose(len(content.label_id), content.label_id, [*first, *findings.rows_shown(found)])
+    trained = training.section(content.history, content.views)
+    fixed = len(library) + len(plot) + data_bytes(content, colours) + training.size(trained) + TEMPLATE_BYTES
+    sheets = make(content.thumbnails, rows, len(content.label_id), max_mb * 1e6 - fixed)
     environment = templates()
     script = script_text(environment)
     page: str = environment.get_template("page.html").render(
@@ -61,9 +61,12 @@ def render(content: Content, max_mb: float = 15.0) -> str:
         sheets=sheets.sheets,
         pictures=pictures_note(content, sheets),
         findings=found,
-        **first_screen(content),
-        **evidence(content),
+        labelled=content.labelled,
+        colours=colours.tolist(),
+        **heading(content),
+        **(verdict_and_evidence(content) if content.labelled else unlabelled.screen(content)),
         **data_and_run(content),
+        **trained,
     )
     return page
 
@@ -74,28 +77,28 @@ def data_bytes(content: Content, colours: np.ndarray) -> int:
     return len(script_json(payload(content, colours, none, 0)).encode())
 
 
-def first_screen(content: Content) -> dict[str, Any]:
-    """Verdict, tiles, what was held out, what to do next."""
+def heading(content: Content) -> dict[str, Any]:
+    """Titles, and what the map is."""
     return {
         "title": short(clean(content.title)),
         "run_name": clean(content.run_name),
-        "verdict": verdict.verdict(content),
-        "tiles": verdict.tiles(content),
-        "held_out": verdict.held_out(content),
-        "steps": next_steps(content),
-        "seen_reason": verdict.reason_of(content.metrics, "seen"),
         "preserved": content.projection.get("preserved"),
         "projection": content.projection,
     }
 
 
-def evidence(content: Content) -> dict[str, Any]:
-    """The ladder, the label relations, the mistakes, the thresholds."""
+def verdict_and_evidence(content: Content) -> dict[str, Any]:
+    """Verdict, tiles, what to do next; the ladder, the label relations, the mistakes, the thresholds."""
     shown = confusions.matrix_labels(content)
     curve = thresholds.curve(content)
     table = thresholds.table(content.calibration)
     marks = [(entry.name, entry.distance) for entry in table if entry.distance is not None]
     return {
+        "verdict": verdict.verdict(content),
+        "tiles": verdict.tiles(content),
+        "held_out": verdict.held_out(content),
+        "steps": next_steps(content),
+        "seen_reason": verdict.reason_of(content.metrics, "seen"),
         "ladders": ladders(content),
         "ladder_names": LADDER_TABLE,
         "pairs": confusions.pairs(content),
@@ -124,7 +127,7 @@ def ladders(content: Content) -> list[tuple[str, str, Markup, list[dict[str, Any
 
 
 def data_and_run(content: Content) -> dict[str, Any]:
-    """Counts, learning curve, and the tables of the run."""
+    """Counts and the tables of the run."""
     splits = np.asarray(content.split, dtype=object)
     counts = {
         split: np.bincount(content.label_id[np.array(splits == split, bool)], minlength=len(content.labels))
@@ -141,7 +144,6 @@ def data_and_run(content: Content) -> dict[str, Any]:
         "labels": content.labels,
         "splits": {split: (int(sizes.sum()), int((sizes > 0).sum())) for split, sizes in counts.items()},
         "label_sizes": charts.label_sizes(content.labels, counts),
-        "learning_curve": charts.learning_curve(content.history),
         "facts": {name: rows_of(document) for name, document in documents.items()},
         # times, speeds, versions and the machine: a second run that differs, differs here only
         "measured": {
@@ -158,6 +160,8 @@ def pictures_note(content: Content, sheets: Sheets) -> str:
         return f"{count(n, 'image')}; no pictures."
     if drawn == n:
         return f"{count(n, 'image')}, each with a picture of {sheets.side} pixels."
+    if not content.labelled:
+        return f"{count(n, 'image')}, {drawn:,} with a picture of {sheets.side} pixels."
     wrong = content.correct == 0
     kept = "all mistakes included" if (sheets.tile[wrong] >= 0).all() else "not even all mistakes fit"
     return f"{count(n, 'image')}, {drawn:,} with a picture of {sheets.side} pixels, {kept}."

@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from simpipe.reporting.colours import assign, medoids
+from simpipe.reporting.colours import PALETTE, assign, medoids
 from simpipe.reporting.content import Content
 from simpipe.reporting.text import clean
 
 ALL_NEIGHBOURS = 20_000
+NO_GROUP = len(PALETTE)
+"""The colour after the last of the palette: `FADED`."""
 
 
 def script_json(document: Any) -> str:
@@ -33,13 +35,16 @@ def label_colours(content: Content) -> np.ndarray:
     """A colour for each label, int `(C,)`; labels that meet on the map or are confused differ."""
     rows = medoids(content.xy, content.label_id, len(content.labels))
     present = np.flatnonzero(rows >= 0)
+    if not content.labelled:
+        present = present[present < len(content.labels) - 1]
     place = {int(label): index for index, label in enumerate(present)}
     name = {label: index for index, label in enumerate(content.labels)}
     ends = [
         (place.get(name.get(pair["label"], -1)), place.get(name.get(pair["predicted"], -1)))
         for pair in content.relations.get("confused") or []
     ]
-    colour = np.zeros(len(content.labels), int)
+    # who is in no group is grey, unless all are
+    colour = np.full(len(content.labels), NO_GROUP if len(present) else 1)
     colour[present] = assign(
         content.xy[rows[present]], [(a, b) for a, b in ends if a is not None and b is not None]
     )
@@ -61,8 +66,11 @@ def payload(content: Content, colours: np.ndarray, tile: np.ndarray, side: int) 
     slot = np.full(n, -1)
     slot[with_neighbours] = np.arange(len(with_neighbours))
     heart = medoids(content.xy, content.label_id, len(content.labels))
+    if not content.labelled:
+        heart[-1] = -1  # no name on the map for those in no group
     return {
         "n": n,
+        "labelled": content.labelled,
         "labels": [clean(label) for label in content.labels],
         "colours": colours.tolist(),
         "hearts": heart.tolist(),

@@ -27,10 +27,13 @@ NEEDED = ("ingest", "sampler", "train", "index", "calibrate")
 
 @dataclass(frozen=True)
 class Neighbour:
-    """A similar image: its path below the data's root, its label, and its cosine distance in [0, 2]."""
+    """A similar image: its path below the data's root, its label, and its cosine distance in [0, 2].
+
+    The label is None where the run's images have none.
+    """
 
     path: str
-    label: str
+    label: str | None
     distance: float
 
 
@@ -39,13 +42,19 @@ class Match:
     """What an image is called: the label of its match in the train gallery, or None for unknown.
 
     `distance` is the match's; `threshold` the calibrated distance up to which it counts, None where
-    calibration found none and every match counts.
+    calibration found none and every match counts. In a run without labels both labels are None, and an
+    image is like the run's where its distance is within the threshold: see `familiar`.
     """
 
     label: str | None
-    nearest_label: str
+    nearest_label: str | None
     distance: float
     threshold: float | None
+
+    @property
+    def familiar(self) -> bool:
+        """Whether the match counts."""
+        return self.threshold is None or self.distance <= self.threshold
 
 
 @dataclass(frozen=True)
@@ -112,6 +121,7 @@ class Run:
             images: paths of image files.
             k: how many neighbours.
             threshold: the name of a threshold in calibration.json, such as "optimal" or "precision_0.95".
+                In a run without labels "optimal" is the one that needs none, "familiar_0.95".
 
         Raises:
             UsageError: the threshold is unknown, or a file is not there.
@@ -128,7 +138,7 @@ class Run:
         pixels = [self._pixels(Path(image)) for image in images]
         extract = self._extractor
         features = np.concatenate(
-            [extract(np.stack(pixels[start : start + BATCH])) for start in range(0, len(pixels), BATCH)]
+            [extract(np.stack(pixels[start : start + BATCH]))[0] for start in range(0, len(pixels), BATCH)]
         )
         queries = np.empty((len(pixels), self._encoder.dim), np.float32)
         self._encoder.embed(features, queries)
@@ -158,7 +168,7 @@ class Run:
             [
                 Neighbour(
                     self._paths[samples.sample_id[row]],
-                    names[samples.label_id[row]],
+                    names[samples.label_id[row]] if names else None,
                     round(float(distance), 6),
                 )
                 for row, distance in zip(ids, distances, strict=True)
@@ -174,6 +184,9 @@ class Run:
         gallery = self._samples.rows("train")
         calibration = self._calibration
         found = nearest(queries, self._embeddings[gallery], calibration["k"])
+        if not self._labels:
+            distances = (round(float(distance), 6) for distance in found.distances[:, 0])
+            return [Match(None, None, distance, limit) for distance in distances]
         matched = match(found, self._samples.label_id[gallery], calibration["match"], calibration["k"])
         return [
             Match(
@@ -187,6 +200,10 @@ class Run:
 
     def _threshold(self, name: str) -> float | None:
         thresholds = self._calibration["thresholds"]
+        if name == "optimal" and not self._labels:
+            name = next((each for each in thresholds if each.startswith("familiar_")), name)
+            distance = thresholds[name]["distance"]
+            return None if distance is None else float(distance)
         if name not in thresholds:
             raise UsageError(f"no threshold is called {name!r}", hint=f"this run has {', '.join(thresholds)}")
         distance = thresholds[name]["distance"]

@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     from simpipe.similarity import Neighbours
 
 MIN_UNSEEN_CLASSES = 5
+NO_LABELS = "the images have no labels"
 NEIGHBOUR_BYTES = 8
 
 
 @stage(
-    version=1,
+    version=2,
     reads=(
         "ingest/samples.parquet",
         "ingest/manifest.parquet",
@@ -38,6 +39,7 @@ NEIGHBOUR_BYTES = 8
         "relations.json",
         "confusion.csv",
         "findings.csv",
+        "clusters.parquet",
     ),
 )
 def evaluate(ctx: Context) -> None:
@@ -45,6 +47,7 @@ def evaluate(ctx: Context) -> None:
     import numpy as np
 
     from simpipe.data.manifest import read_manifest, read_samples
+    from simpipe.metrics.clusters import find_clusters, structure
     from simpipe.similarity import nearest
     from simpipe.stages import findings, tables
 
@@ -58,14 +61,23 @@ def evaluate(ctx: Context) -> None:
     # two lists of neighbours for every image; the rest is small beside them
     ctx.require_space(len(samples) * (2 * k * NEIGHBOUR_BYTES + 200))
     ctx.progress.begin("ladder")
-    seen, unseen = _blocks(ctx, samples, embeddings, pretrained)
+    seen: Scores | str = NO_LABELS
+    unseen: Scores | str = NO_LABELS
+    if names:
+        seen, unseen = _blocks(ctx, samples, embeddings, pretrained)
     unknown = _to_train(samples, embeddings, "unseen_test", k)
-    write_json(ctx.out / "metrics.json", _metrics(config, samples, embeddings, seen, unseen, unknown))
+    metrics = _metrics(config, samples, embeddings, seen, unseen, unknown)
 
     ctx.progress.begin("neighbours")
     groups = samples.group_id
     all_to_all = nearest(embeddings, embeddings, k, groups, groups)
     pretrained_all = nearest(pretrained, pretrained, k, groups, groups)
+    clusters = None
+    if not names:
+        clusters = find_clusters(embeddings, groups, config.seed)
+        metrics["unlabelled"] = structure(clusters, pretrained_all.ids, all_to_all.ids)
+    write_json(ctx.out / "metrics.json", metrics)
+    tables.write_clusters(ctx.out / "clusters.parquet", samples, clusters)
     test_to_train = tables.test_to_train(seen, samples, k)
     tables.write_neighbours(
         ctx.out / "neighbours.npz",

@@ -4,6 +4,9 @@ import csv
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from simpipe.data.manifest import Manifest, Samples
 from simpipe.data.scan import display
 from simpipe.metrics import findings, label_errors
@@ -23,11 +26,11 @@ def collect(
     duplicate_pairs: list[list[str]],
     manifest: Manifest,
 ) -> list[Finding]:
-    """All findings, the gravest first.
+    """All findings, the gravest first; without labels those that need none.
 
     Args:
         samples: the images.
-        names: the labels by id.
+        names: the labels by id; none where the images have no labels.
         pretrained: nearest neighbours of all images in the pretrained features, own group left out.
         trained: the same in the embedding.
         duplicate_pairs: (sample id, sample id, exact | near) from ingest.
@@ -37,18 +40,28 @@ def collect(
     known = [(row_of[first], row_of[second], kind) for first, second, kind in duplicate_pairs]
     pairs = known + findings.similar_pairs(pretrained.ids, pretrained.distances)
     labels = samples.label_id
+    # without labels nothing is tested, so that a copy in another split is a copy like any other
+    split = samples.split.tolist() if names else [""] * len(samples)
     found = [
-        *label_errors.label_errors(pretrained.ids, labels, names, trained.ids),
-        *findings.duplicate_findings(pairs, labels, samples.split.tolist()),
+        *(_of_labels(labels, names, pretrained, trained) if names else []),
+        *findings.duplicate_findings(pairs, labels, split),
         *findings.outliers(pretrained.distances, labels),
-        *label_errors.merges(trained.ids, labels, names),
-        *label_errors.splits(pretrained.ids, labels, names),
-        *findings.small_classes(labels, names),
         *findings.unreadable(
             (row["path"], f"{row['reason']}: {row['detail']}") for row in manifest.quarantined()
         ),
     ]
     return sorted(found, key=lambda each: (SEVERITIES.index(each.severity), each.kind, -each.score))
+
+
+def _of_labels(
+    labels: npt.NDArray[np.int32], names: list[str], pretrained: Neighbours, trained: Neighbours
+) -> list[Finding]:
+    return [
+        *label_errors.label_errors(pretrained.ids, labels, names, trained.ids),
+        *label_errors.merges(trained.ids, labels, names),
+        *label_errors.splits(pretrained.ids, labels, names),
+        *findings.small_classes(labels, names),
+    ]
 
 
 def write_findings(
@@ -60,6 +73,9 @@ def write_findings(
     def shown(row: int | None) -> str:
         return "" if row is None else display(located[samples.sample_id[row]])
 
+    def label(row: int | None) -> str:
+        return "" if row is None or not names else names[samples.label_id[row]]
+
     with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
         writer = csv.DictWriter(stream, COLUMNS)
         writer.writeheader()
@@ -70,7 +86,7 @@ def write_findings(
                 "score": f"{each.score:.4f}",
                 "sample_id": "" if each.row is None else samples.sample_id[each.row],
                 "path": cell(each.path or shown(each.row)),
-                "label": cell(each.label or ("" if each.row is None else names[samples.label_id[each.row]])),
+                "label": cell(each.label or label(each.row)),
                 "other": cell(each.other_label or shown(each.other_row)),
                 "detail": cell(each.detail),
                 "exclude": "yes" if each.exclude else "",

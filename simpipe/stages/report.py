@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @stage(
-    version=2,
+    version=3,
     reads=(
         "ingest/samples.parquet",
         "ingest/manifest.parquet",
@@ -32,8 +32,9 @@ if TYPE_CHECKING:
         "evaluate/relations.json",
         "evaluate/confusion.csv",
         "evaluate/findings.csv",
+        "evaluate/clusters.parquet",
     ),
-    uses=("sampler/sampler_report.json", "train/history.csv", "index/index_quality.json"),
+    uses=("sampler/sampler_report.json", "train/history.csv", "train/views.webp", "index/index_quality.json"),
     config=("report", "seed"),
     outputs=("report.html", "projection.npy"),
     own_process=True,
@@ -93,6 +94,8 @@ def _content(
     calibration = read_json(ctx.path("calibrate/calibration.json"))
     queries = pd.read_parquet(ctx.path("evaluate/per_query.parquet"))
     names = [label["name"] for label in read_json(ctx.path("ingest/labels.json"))["labels"]]
+    groups = pd.read_parquet(ctx.path("evaluate/clusters.parquet"))
+    labels = _labels(names, samples) if names else _groups(groups)
     thumbnails = ctx.path("ingest/thumbnails.parquet")
 
     def pictures(rows: Sequence[int]) -> list[bytes]:
@@ -106,7 +109,6 @@ def _content(
         findings=[{**row, "score": float(row["score"])} for row in _csv(ctx, "evaluate/findings.csv")],
         relations=read_json(ctx.path("evaluate/relations.json")),
         confusion=_confusion(ctx),
-        labels=names,
         history=[
             {key: float(value) for key, value in row.items() if value}
             for row in (_csv(ctx, "train/history.csv") if _recorded(ctx, "train/history.csv") else [])
@@ -122,7 +124,7 @@ def _content(
         environment=_environment(ctx),
         sample_id=samples.sample_id.tolist(),
         path=[located[sample_id] for sample_id in samples.sample_id.tolist()],
-        label_id=samples.label_id,
+        **labels,
         split=samples.split.tolist(),
         xy=xy,
         **_per_image(queries, len(samples)),
@@ -133,8 +135,27 @@ def _content(
         test_distances=neighbours["test_to_train_distances"],
         thumbnails=pictures,
         projection=projection,
+        views=ctx.path("train/views.webp").read_bytes() if _recorded(ctx, "train/views.webp") else None,
         unknown_distances=_of_block(queries, "unknown")["distance"].to_numpy(),
     )
+
+
+def _labels(names: list[str], samples: "Samples") -> dict[str, Any]:
+    return {"labels": names, "label_id": samples.label_id}
+
+
+def _groups(table: Any) -> dict[str, Any]:
+    """The groups that were found, in the place of labels; the last is that of the images in none."""
+    import numpy as np
+
+    cluster = table["cluster"].to_numpy()
+    count = int(cluster.max(initial=-1)) + 1
+    return {
+        "labelled": False,
+        "labels": [*(f"group {number + 1}" for number in range(count)), "no group"],
+        "label_id": np.where(cluster < 0, count, cluster).astype(np.int32),
+        "typical": table["representative"].to_numpy(),
+    }
 
 
 def _of_block(queries: Any, block: str) -> Any:

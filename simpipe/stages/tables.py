@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from simpipe.data.manifest import Samples
 from simpipe.metrics.classification import confusion_matrix
+from simpipe.metrics.clusters import Clusters
 from simpipe.metrics.ladder import Scores
 from simpipe.metrics.relations import class_similarity, confused_pairs, neighbour_shares
 from simpipe.similarity import Neighbours, empty_neighbours, neighbour_vote
@@ -88,6 +89,27 @@ def _query_table(
     )
 
 
+def write_clusters(path: Path, samples: Samples, clusters: Clusters | None) -> None:
+    """One row for each image, in the order of samples.parquet; none where the images have labels.
+
+    `sample_id`; `cluster` int32, 0 the largest, −1 in none; `probability` float32 in [0, 1];
+    `representative`, whether it is one of the most typical of its cluster.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    found = clusters or Clusters(np.zeros(0, np.int32), np.zeros(0, np.float32), np.zeros(0, bool))
+    table = pa.table(
+        {
+            "sample_id": pa.array(samples.sample_id[: len(found.cluster)].tolist(), pa.string()),
+            "cluster": found.cluster,
+            "probability": found.probability,
+            "representative": found.representative,
+        }
+    )
+    pq.write_table(table, path, compression="zstd")
+
+
 def confusion(seen: Scores | str, samples: Samples, classes: int) -> npt.NDArray[np.int64]:
     """Counts (C, C): true label by label of the nearest neighbour, over the seen block."""
     if isinstance(seen, str):
@@ -116,7 +138,15 @@ def relations(
     counts: npt.NDArray[np.int64],
     names: list[str],
 ) -> dict[str, Any]:
-    """The document of relations.json: how the labels stand to each other."""
+    """The document of relations.json: how the labels stand to each other; empty where there are none."""
+    if not names:
+        return {
+            "schema": "simpipe.relations/1",
+            "labels": [],
+            "similarity": [],
+            "neighbour_share": [],
+            "confused": [],
+        }
     pairs = confused_pairs(counts)
     return {
         "schema": "simpipe.relations/1",

@@ -122,3 +122,17 @@ def test_summaries_fit_the_schema():
 def test_unknown_schema():
     with pytest.raises(KeyError, match="metrics-1"):
         load_schema("metrics-9")
+
+
+def test_a_run_without_labels_keeps_the_contract():
+    facts = {"images": 9, "clusters": 2, "clustered": 0.5, "largest": 3, "smallest": 2}
+    document = {
+        "schema": "simpipe.metrics/1",
+        "blocks": {name: {"reason": "no labels"} for name in ("seen", "unseen", "open_set")},
+        "ladder": [],
+        "gain": [],
+        "unlabelled": {**facts, "together": 0.25, "neighbours_kept": None},
+    }
+    assert valid(document, "metrics-1")
+    assert not valid(change(document, ["unlabelled", "clusters"], None), "metrics-1")
+    assert not valid(change(document, ["unlabelled", "clustered"], 1.5), "metrics-1")

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simpipe.metrics.calibration import choose_thresholds, operating_point, parse_target
+from simpipe.metrics.calibration import choose_thresholds, familiar, operating_point, parse_target
 
 TARGETS = ["optimal", "precision_0.95", "precision_0.5", "unknown_accept_0.10", "unknown_accept_0.5"]
 
@@ -114,3 +114,35 @@ def test_operating_point():
     nothing = operating_point(distance[:4], correct[:4], known[:4], 0.0)
     assert nothing["precision"] is None and nothing["precision_low"] is None
     assert (nothing["recall"], nothing["unknown_accept"], nothing["f1"]) == (0.0, None, 0.0)
+
+
+@pytest.mark.parametrize(("level", "fewest"), [("0.95", 19), ("0.9", 9), ("0.5", 1)])
+def test_familiar_needs_so_many_queries_and_then_takes_the_largest(level, fewest):
+    distance = np.linspace(0.1, 0.5, fewest).astype(np.float32)
+    chosen = familiar(distance, level)
+    assert chosen.target == f"familiar_{level}" and chosen.distance == pytest.approx(distance[-1])
+    missed = familiar(distance[1:], level)
+    assert missed.distance is None and f"needs {fewest} queries" in missed.reason
+
+
+@given(st.lists(st.floats(0, 2, width=32), min_size=19, max_size=90))
+def test_familiar_is_the_smallest_distance_that_enough_queries_are_within(values):
+    distance = np.array(values, np.float32)
+    chosen = familiar(distance, "0.95").distance
+    needed = 0.95 * (len(values) + 1) - 1e-9
+    assert np.sum(distance <= np.float32(chosen)) >= needed
+    nearer = distance[distance < np.float32(chosen)]
+    assert len(nearer) < needed
+
+
+def test_familiar_holds_for_another_image_of_the_same_kind():
+    rng = np.random.default_rng(0)
+    draws = rng.gamma(2.0, size=(4000, 60)).astype(np.float32)
+    within = [row[-1] <= np.float32(familiar(row[:-1], "0.95").distance) for row in draws]
+    assert 0.94 < np.mean(within) < 0.97  # j / (m + 1) = 57 / 60
+
+
+def test_familiar_says_why_where_images_have_no_neighbour():
+    distance = np.r_[np.full(10, np.inf), np.full(30, 0.2)].astype(np.float32)
+    chosen = familiar(distance, "0.95")
+    assert chosen.distance is None and chosen.reason == "more than 5% of the queries have no neighbour"

@@ -23,6 +23,7 @@ const raw = JSON.parse(byId("data").textContent);
 
 const data = {
   n: raw.n,
+  labelled: raw.labelled,
   labels: raw.labels,
   splits: raw.splits,
   paths: raw.paths,

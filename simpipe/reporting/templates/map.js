@@ -47,7 +47,7 @@ function nameGroups() {
     const { x_scale: xs, y_scale: ys } = map.view.frame;
     for (const label of [...size.keys()].sort((a, b) => size.get(b) - size.get(a))) {
       const row = data.hearts[label];
-      if (!shown(row) || names.text.length >= MOST_NAMES) continue;
+      if (row < 0 || !shown(row) || names.text.length >= MOST_NAMES) continue;
       const whole = data.labels[label];
       const text = whole.length > 22 ? `${whole.slice(0, 21)}…` : whole;
       const box = { x: xs.compute(map.x[row]), y: ys.compute(map.y[row]), w: 4 * text.length + 6, h: 9 };
@@ -125,6 +125,8 @@ function legend() {
   }
   const order = names.map((_, group) => group).filter((group) => total[group]);
   if (map.colourBy === "label") order.sort((a, b) => wrong[b] - wrong[a] || total[b] - total[a]);
+  // images in no group stand last
+  if (map.colourBy === "label") order.sort((a, b) => (data.hearts[a] < 0) - (data.hearts[b] < 0));
   byId("legend-list").replaceChildren(...order.map((group) => legendEntry(group, names, colour, total, wrong)));
   byId("label-name").closest("label").hidden = map.colourBy !== "label";
   filterLegend();
@@ -205,6 +207,12 @@ async function startMap() {
     legend();
     focusChanged();
   });
+  for (const button of document.querySelectorAll("[data-group]")) {
+    button.addEventListener("click", () => {
+      focusLabels([Number(button.dataset.group)]);
+      byId("map").scrollIntoView({ block: "start" });
+    });
+  }
   byId("label-name").addEventListener("input", filterLegend);
   byId("show-all").addEventListener("click", () => {
     map.only.clear();

@@ -3,7 +3,7 @@
 const NEAREST = 10;
 
 function neighbourEntry({ row, similarity }, label) {
-  const same = data.label[row] === label;
+  const same = !data.labelled || data.label[row] === label;
   const text = make("span", {}, named(labelOf(row), 30), make("small", {}, ` ${similarity.toFixed(3)}`));
   return make("li", { class: same ? "same" : "other", "data-row": row }, thumb(row, 56), text);
 }
@@ -16,9 +16,10 @@ function choose(row, scroll = true) {
   const path = make("code", {}, named(data.paths[row], 70));
   const list = make("ol", {}, ...near.map((entry) => neighbourEntry(entry, data.label[row])));
   const same = near.filter((entry) => data.label[entry.row] === data.label[row]).length;
-  const told = near.length
-    ? `Nearest in the embedding space: ${same} of ${near.length} with the same label`
-    : "No neighbours are stored for this image.";
+  const alike = data.labelled ? "with the same label" : "in the same group";
+  // images in no group have none in common
+  const counted = data.hearts[data.label[row]] < 0 ? "" : `: ${same} of ${near.length} ${alike}`;
+  const told = near.length ? `Nearest in the embedding space${counted}` : "No neighbours are stored for this image.";
   byId("panel").replaceChildren(
     make("div", { class: "subject" }, picture, make("div", {}, ...describe(row), path)),
     make("h3", {}, told),
