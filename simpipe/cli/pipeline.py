@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from simpipe import __version__
-from simpipe.cli.completion import sources, stage_names
+from simpipe.cli.completion import run_names, sources, stage_names
 from simpipe.cli.console import Console
 from simpipe.cli.intake import intake_document
 from simpipe.cli.options import AsJson, DryRun, Force, Overrides, Quiet, RunName, RunsDir, Verbose, Wait
@@ -42,12 +42,15 @@ Source = Annotated[
     typer.Option(
         "--config",
         "-c",
-        help="A YAML file, or the name of a preset: baseline, quick.",
+        help="A YAML file, or the name of a preset: baseline, finetune, quick, unlabelled.",
         autocompletion=sources,
     ),
 ]
 Name = Annotated[
-    str | None, typer.Option("--name", help="Name of the run; that of the configuration if not given.")
+    str | None,
+    typer.Option(
+        "--name", help="Name of the run; that of the configuration if not given, with --encoder that of DATA."
+    ),
 ]
 DATA_HELP = "Folder with one sub-folder of images for each label, or a table of images and labels in it."
 
@@ -58,6 +61,15 @@ def run(
     name: Name = None,
     runs_dir: RunsDir = Path("runs"),
     overrides: Overrides = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            "--encoder",
+            metavar="RUN",
+            help="Use the encoder of this finished run; nothing is trained.",
+            autocompletion=run_names,
+        ),
+    ] = None,
     first: Annotated[str | None, _stage_option("--from", "Start with this stage.")] = None,
     last: Annotated[str | None, _stage_option("--to", "Stop after this stage.")] = None,
     only: Annotated[str | None, _stage_option("--only", "Just this stage.")] = None,
@@ -80,9 +92,15 @@ def run(
       simpipe run photos/
       simpipe run photos/ --config quick --name first-look
       simpipe run photos/labels.csv
+      simpipe run delivery/ --encoder baseline
       simpipe run photos/ --config mine.yaml --set train.epochs=60 --dry-run
     """
-    from simpipe.cli.rundirs import request_of, require_lasting_exclusion, require_own_folder
+    from simpipe.cli.rundirs import (
+        request_of,
+        require_lasting_exclusion,
+        require_other_encoder,
+        require_own_folder,
+    )
     from simpipe.config import config_stem, load
     from simpipe.engine.plan import select
     from simpipe.engine.requirements import require_same_data, require_upstream
@@ -91,8 +109,11 @@ def run(
     for forced in force_stage or []:
         select(selected, only=forced)
     folder, table = _folder_and_table(data)
-    wanted = load(config, [*table, *(overrides or [])])
-    target = RunDir(Path(runs_dir) / _valid_name(name or config_stem(config)))
+    given = [*(overrides or []), *_encoder_setting(encoder, runs_dir)]
+    wanted = load(config, [*table, *given])
+    named_after = folder.resolve().name if encoder else config_stem(config)
+    target = RunDir(Path(runs_dir) / _valid_name(name or named_after))
+    require_other_encoder(target, wanted)
     require_own_folder(target, folder)
     require_lasting_exclusion(target, wanted)
     console = _console(as_json, quiet, verbose)
@@ -101,7 +122,7 @@ def run(
         request,
         forced=frozenset(selected if force else force_stage or []),
         progress=console,
-        command=target.command(data, config, overrides or []),
+        command=target.command(data, config, given),
     )
 
     def check(target: RunDir, stages: tuple[Stage, ...], request: "Request") -> None:
@@ -112,6 +133,16 @@ def run(
         _plan_only(target, request, check, as_json)
     else:
         _show(target, _work(target, lambda: request, check, wait, console), console.notes, as_json, quiet)
+
+
+def _encoder_setting(name: str | None, runs_dir: Path) -> list[str]:
+    """`--encoder` as a setting."""
+    from simpipe.cli.rundirs import find_run
+
+    if name is None:
+        return []
+    path = os.path.abspath(find_run(name, runs_dir).path)  # noqa: PTH100
+    return [f"train.encoder={json.dumps(path, ensure_ascii=False)}"]
 
 
 def _folder_and_table(data: Path) -> tuple[Path, list[str]]:

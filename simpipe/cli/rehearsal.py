@@ -24,21 +24,24 @@ def training() -> Finding:
     from simpipe.learning import backbones, load_framework
     from simpipe.learning.features import extractor
     from simpipe.learning.head import HeadShape
+    from simpipe.learning.inputs import Stored
+    from simpipe.learning.network import head_only
     from simpipe.learning.samplers import BatchPlan
-    from simpipe.learning.trainer import Examples, Schedule, train_head
+    from simpipe.learning.scoring import Examples
+    from simpipe.learning.trainer import Schedule, train_network
     from simpipe.progress import Silent
 
     load_framework()
     backbone = backbones.build("efficientnet_lite0")
     shape = (4, backbone.input_size, backbone.input_size, 3)
     pictures = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
-    features = extractor(backbone, "avg")(pictures)
-    labels, groups = np.array([0, 0, 1, 1], np.int32), np.arange(4)
-    fit = Examples(features, labels, groups)
-    nothing = Examples(features[:0], labels[:0], groups[:0])
+    (features,) = extractor(backbone, "avg")(pictures)
+    labels = np.array([0, 0, 1, 1], np.int32)
+    fit, nothing = (Examples.of(Stored.plain_only(features[:n]), labels[:n]) for n in (4, 0))
+    network = head_only(features.shape[1], HeadShape(16, 0, 0.0))
     plan = BatchPlan(2, 2, "sqrt", coverage=1.0, min_batches=1, max_repeat=1, seed=0)
-    schedule = Schedule("supcon", {"temperature": 0.1}, 1e-3, 1e-4, warmup=0, epochs=2, patience=2, seed=0)
-    trained = train_head(fit, nothing, HeadShape(16, 0, 0.0), plan, schedule, Silent())
+    schedule = Schedule(warmup=0, epochs=2)
+    trained = train_network(network, fit, nothing, plan, schedule, Silent())
     first, last = (epoch["loss"] for epoch in trained.history)
     return Finding("OK", f"two steps through {backbone.name}, loss {first:.3f} → {last:.3f}")
 

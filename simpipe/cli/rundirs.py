@@ -14,14 +14,14 @@ from simpipe import __version__
 from simpipe.engine.plan import Request
 from simpipe.engine.rundir import RUN_SCHEMA, RunDir, damage, readable_receipt, sealed_key
 from simpipe.errors import ConfigError, DamagedError, DiskError, UsageError
-from simpipe.files import atomic_write, disk_error, pretty_json, sha256_file
+from simpipe.files import atomic_write, digest, disk_error, pretty_json, sha256_file
 
 if TYPE_CHECKING:
     from simpipe.config import Config
 
 LATEST = ".latest"
 
-FILE_KEYS = ("train.weights", "ingest.table", "ingest.exclude")
+FILE_KEYS = ("train.weights", "train.backbone", "train.encoder", "ingest.table", "ingest.exclude")
 """Configuration keys that may name a file: those of `config.FILE_KEYS`, told without loading that room."""
 
 EXCLUSION = "exclude.csv"
@@ -129,7 +129,11 @@ def save_request(run: RunDir, request: Request) -> None:
             "schema": RUN_SCHEMA,
             "simpipe": __version__,
             "source": str(request.source),
-            "config": {"sha256": sha256(resolved.encode()).hexdigest(), "values": dict(request.values)},
+            "config": {
+                "sha256": sha256(resolved.encode()).hexdigest(),
+                "values": dict(request.values),
+                "values_digest": digest(dict(request.values)),
+            },
         }
         _update(run.path / "run.json", pretty_json(document))
         _update(run.config, resolved)
@@ -173,6 +177,20 @@ def require_lasting_exclusion(run: RunDir, config: "Config") -> None:
         )
 
 
+def require_other_encoder(run: RunDir, config: "Config") -> None:
+    """Refuse a run that would take its own encoder.
+
+    Raises:
+        UsageError: `train.encoder` lies in the run.
+    """
+    encoder = config.train.encoder
+    if encoder is not None and run.path.resolve() in Path(encoder).resolve().parents:
+        raise UsageError(
+            f"train.encoder: the run {run.path} would take its own encoder",
+            hint="give this run another --name",
+        )
+
+
 def _update(path: Path, content: str | bytes) -> None:
     """Write a file whose content is another one."""
     raw = content.encode() if isinstance(content, str) else content
@@ -209,8 +227,9 @@ def config_values(run: RunDir) -> dict[str, Any]:
     """
     document = run.describe()
     remembered: dict[str, Any] = document["config"]
-    if document.get("simpipe") == __version__ and _hash(run.config) in (None, remembered["sha256"]):
-        values = dict(remembered["values"])
+    values = dict(remembered["values"])
+    whole = digest(values) == remembered.get("values_digest")
+    if whole and document.get("simpipe") == __version__ and _hash(run.config) in (None, remembered["sha256"]):
         if values.get("ingest.exclude") == EXCLUSION:
             values["ingest.exclude"] = str(run.path.resolve() / EXCLUSION)
         return values

@@ -1,5 +1,6 @@
 """What the user asked for: one section of settings per stage, read from YAML or a preset."""
 
+from simpipe.config.fields import TABLES
 from simpipe.config.loading import (
     FILE_KEYS,
     JSON,
@@ -11,7 +12,7 @@ from simpipe.config.loading import (
     preset_names,
     read_resolved,
 )
-from simpipe.config.models import TABLES, Config
+from simpipe.config.models import Config
 from simpipe.config.template import choices, commented_yaml, written
 
 __all__ = [

@@ -3,12 +3,13 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import SequenceMatcher, get_close_matches
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from simpipe.config.models import Config, Section, whole
+from simpipe.config.fields import Section, not_one_of, whole
+from simpipe.config.models import Config
 from simpipe.config.problems import shown
 from simpipe.config.reader import Tree
 
@@ -43,6 +44,12 @@ def _leaves() -> dict[str, Any]:
 
 LEAVES = _leaves()  # dotted key -> type, in the order of the models
 SECTIONS = tuple(dict.fromkeys(key.partition(".")[0] for key in LEAVES if "." in key))
+
+
+def names_of(key: str) -> tuple[str, ...]:
+    """The names that a dotted key takes, null aside; none where it takes other values."""
+    kinds = (LEAVES[key], *get_args(LEAVES[key]))
+    return next((get_args(kind) for kind in kinds if get_origin(kind) is Literal), ())
 
 
 @dataclass(frozen=True)
@@ -130,7 +137,7 @@ def _explain(detail: ErrorDetails, key: str) -> str:
     value, context = shown(detail["input"]), detail.get("ctx", {})
     match detail["type"]:
         case "literal_error":
-            return _not_one_of(detail["input"], get_args(LEAVES[key]))
+            return not_one_of(detail["input"], names_of(key))
         case "int_type":
             return f"{value} is not a whole number"
         case "float_type":
@@ -152,12 +159,6 @@ def _explain(detail: ErrorDetails, key: str) -> str:
             return str(context["error"])
         case _:
             return f"{value}: {detail['msg']}"
-
-
-def _not_one_of(value: object, choices: tuple[str, ...]) -> str:
-    near = get_close_matches(str(value).lower(), choices, n=1)
-    guess = f" Did you mean {near[0]}?" if near else ""
-    return f"{shown(value)} is not one of {', '.join(choices)}.{guess}"
 
 
 def first_key(section: str) -> str:

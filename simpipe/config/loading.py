@@ -8,14 +8,21 @@ from typing import Any
 
 from simpipe.config import reader
 from simpipe.config.checking import LEAVES, SECTIONS, Fault, check, first_key, leaf_of, unknown_key
-from simpipe.config.models import Config, is_weights_path
+from simpipe.config.fields import is_path
+from simpipe.config.models import Config
 from simpipe.config.problems import Problem, config_error
 from simpipe.config.reader import Document, Tree
 from simpipe.errors import DamagedError, UsageError
 from simpipe.files import sha256_file
 
-FILE_KEYS = ("train.weights", "ingest.table", "ingest.exclude")
-"""Keys that may name a file."""
+FILE_KEYS = ("train.weights", "train.backbone", "train.encoder", "ingest.table", "ingest.exclude")
+"""Keys that may name a file or a folder."""
+
+NAMED_KEYS = ("train.weights", "train.backbone")
+"""Those of them whose value is a name unless it looks like a path."""
+
+ENCODER = "train/encoder.json"
+"""Where in a run its encoder is named."""
 
 JSON = None | bool | int | float | str | list["JSON"]
 
@@ -163,12 +170,14 @@ def _put(tree: Tree, key: str, value: Any) -> None:
 
 
 def _anchored(key: str, value: Any, folder: Path) -> Any:
-    """`value`, absolute if it is a relative path."""
+    """`value`, absolute if it is a relative path; of a run the file that names its encoder."""
     if key not in FILE_KEYS or not isinstance(value, str):
         return value
-    if key == "train.weights" and not is_weights_path(value):
+    if key in NAMED_KEYS and not is_path(value):
         return value
-    if os.path.isabs(value):  # noqa: PTH117  (the text stays as it was written)
+    if key == "train.encoder" and not value.endswith(ENCODER):
+        value = os.path.join(value, ENCODER)  # noqa: PTH118  (the text stays as it was written)
+    if os.path.isabs(value):  # noqa: PTH117
         return value
     return os.path.abspath(folder / os.path.expanduser(value))  # noqa: PTH100, PTH111
 

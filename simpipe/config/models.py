@@ -6,18 +6,22 @@ may be written `1e3`. NaN and infinity are refused everywhere.
 
 import re
 from pathlib import PurePath
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    field_validator,
-    model_validator,
+from pydantic import Field, field_validator, model_validator
+
+from simpipe.config.fields import (
+    TABLES,
+    Fraction,
+    Int,
+    Range,
+    Section,
+    Targets,
+    Texts,
+    check_pattern,
+    conflict,
 )
-from pydantic_core import PydanticCustomError
+from simpipe.config.training import Augment, Sampler, Train
 
 Resize = Literal["squash", "crop", "pad"]
 Labels = Literal["required", "none"]
@@ -25,90 +29,9 @@ Layout = Literal["auto", "labels"]
 LabelTwins = Literal["refuse", "merge", "keep"]
 SplitBy = Literal["sample", "label"]
 Copies = Literal["auto", "all", "none"]
-Balance = Literal["none", "sqrt", "class"]
-Backbone = Literal[
-    "efficientnet_lite0",
-    "efficientnet_b0",
-    "efficientnet_b1",
-    "efficientnet_b2",
-    "efficientnet_b3",
-    "efficientnet_b4",
-    "efficientnet_b5",
-    "efficientnet_b6",
-    "efficientnet_b7",
-    "efficientnet_v2_b0",
-    "efficientnet_v2_b1",
-    "efficientnet_v2_b2",
-    "efficientnet_v2_b3",
-    "efficientnet_v2_s",
-    "efficientnet_v2_m",
-    "efficientnet_v2_l",
-]
-Pooling = Literal["avg", "gem", "max"]
-Trainable = Literal["frozen", "partial", "full"]
-Loss = Literal["multisimilarity", "supcon", "triplet"]
-Ship = Literal["trained", "best"]
 Backend = Literal["nmslib", "exact"]
 Match = Literal["nearest", "majority", "weighted"]
 Projector = Literal["umap", "pca"]
-
-
-TABLES = (".csv", ".tsv", ".parquet", ".jsonl")
-"""The kinds of label tables, by the ends of their names."""
-
-
-def whole(value: object) -> object:
-    """A float without a fraction as an int; anything else as it is."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _distinct(values: tuple[float, ...]) -> tuple[float, ...]:
-    for position, value in enumerate(values):
-        if value in values[:position]:
-            raise ValueError(f"{value} is listed twice")
-    return values
-
-
-def _listed(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _pattern(text: str, groups: tuple[str, ...]) -> None:
-    """Refuse a regular expression that cannot be read, or that names none of `groups`."""
-    try:
-        named = re.compile(text).groupindex
-    except (re.error, OverflowError, RecursionError) as error:
-        raise ValueError(f"{text!r} is no regular expression: {error}") from error
-    if groups and not set(groups) & set(named):
-        wanted = " or ".join(f"(?P<{name}>…)" for name in groups)
-        raise ValueError(f"{text!r} has no group {wanted}")
-
-
-Int = Annotated[int, BeforeValidator(whole)]
-Texts = Annotated[tuple[str, ...], BeforeValidator(_listed)]
-Range = Annotated[tuple[float, float], BeforeValidator(_listed)]
-Fraction = Annotated[float, Field(gt=0, lt=1)]
-Targets = Annotated[
-    tuple[Fraction, ...],
-    BeforeValidator(_listed),
-    AfterValidator(_distinct),
-]
-
-
-def conflict(keys: tuple[str, ...], text: str) -> PydanticCustomError:
-    """The error of values that are fine each, but not together; `keys` are their dotted names."""
-    return PydanticCustomError("conflict", "{text}", {"keys": keys, "text": text})
-
-
-def is_weights_path(weights: str) -> bool:
-    """Whether `train.weights` means a file: a name alone, without a folder or a suffix, never does."""
-    return "/" in weights or "\\" in weights or bool(PurePath(weights).suffix)
-
-
-class Section(BaseModel):
-    """What all sections have in common: no unknown key, no change after the start, no guessed type."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, defer_build=True)
 
 
 class Ingest(Section):
@@ -233,7 +156,7 @@ class Ingest(Section):
     def _a_way_to_the_label(cls, value: str) -> str:
         kind, colon, pattern = value.partition(":")
         if kind == "regex" and colon:
-            _pattern(pattern, ("label",))
+            check_pattern(pattern, ("label",))
         elif value not in ("first", "leaf", "path"):
             raise ValueError(f"{value!r} is not one of first, leaf, path, regex:PATTERN")
         return value
@@ -242,7 +165,7 @@ class Ingest(Section):
     @classmethod
     def _a_way_to_the_group(cls, value: str | None) -> str | None:
         if value is not None:
-            _pattern(value, ())
+            check_pattern(value, ())
         return value
 
     @field_validator("background")
@@ -275,106 +198,6 @@ class Ingest(Section):
                 "It must be below 1: the rest is what training gets",
             )
         return self
-
-
-class Sampler(Section):
-    """Composing the training batches."""
-
-    classes_per_batch: Int = Field(default=16, ge=2, description="Labels in a batch; at least 2")
-    examples_per_class_per_batch: Int = Field(
-        default=8, ge=2, description="Images of each label in a batch; at least 2"
-    )
-    balance: Balance = Field(
-        default="sqrt",
-        description="How often a label is drawn: by the number of its images (none), by the square root of "
-        "that number, or all equally often (class)",
-    )
-    coverage: float = Field(
-        default=1.0,
-        gt=0,
-        description="Draws per epoch, as a multiple of the number of training images; above 0",
-    )
-    min_batches: Int = Field(
-        default=20,
-        ge=1,
-        description="Batches per epoch, at least: few images then take more steps, within max_repeat",
-    )
-    max_repeat: Int = Field(default=10, ge=1, description="Most draws of one image per epoch; at least 1")
-
-
-class Train(Section):
-    """The encoder and how it learns."""
-
-    backbone: Backbone = Field(
-        default="efficientnet_lite0", description="The pretrained network below the head"
-    )
-    weights: str = Field(
-        default="imagenet",
-        description="Weights of the backbone: imagenet, none, or the path of a weights file "
-        "(relative to the configuration file)",
-    )
-    input_size: Int | None = Field(
-        default=None,
-        ge=32,
-        description="Side of the square input, pixels; at least 32; null is the backbone's own",
-    )
-    pooling: Pooling = Field(
-        default="avg", description="From the feature map to one vector: average, generalised mean, max"
-    )
-    trainable: Trainable = Field(default="frozen", description="What is trained: the head only (frozen)")
-    embedding_size: Int = Field(default=128, ge=1, description="Dimensions of the embedding; at least 1")
-    hidden: Int = Field(
-        default=256, ge=0, description="Units of the head's hidden layer; at least 0; 0 is no such layer"
-    )
-    dropout: float = Field(
-        default=0.3,
-        ge=0,
-        le=0.9,
-        description="Share of the head's inputs that is dropped in training; 0 to 0.9",
-    )
-    loss: Loss = Field(default="supcon", description="The metric loss")
-    temperature: float = Field(
-        default=0.1, gt=0, description="Temperature of the similarities, supcon only; above 0"
-    )
-    margin: float | None = Field(
-        default=0.1,
-        ge=0,
-        description="Margin in cosine distance, triplet only; at least 0; null is the soft margin",
-    )
-    lr: float = Field(default=4e-3, gt=0, description="Peak learning rate; above 0")
-    weight_decay: float = Field(
-        default=1e-4, ge=0, description="Decoupled weight decay of the optimizer; at least 0"
-    )
-    warmup: float = Field(
-        default=0.05,
-        ge=0,
-        le=0.5,
-        description="Share of all steps in which the learning rate rises to lr; 0 to 0.5",
-    )
-    epochs: Int = Field(default=20, ge=1, description="Most epochs; at least 1")
-    patience: Int = Field(
-        default=8, ge=1, description="Epochs without a better MAP@R on val before training stops; at least 1"
-    )
-    ship: Ship = Field(
-        default="trained",
-        description="Which encoder goes on: the trained one, or the best on val, the pretrained included",
-    )
-
-    @field_validator("weights")
-    @classmethod
-    def _weights_are_known_or_a_path(cls, weights: str) -> str:
-        if weights in ("imagenet", "none") or is_weights_path(weights):
-            return weights
-        raise ValueError(
-            f"{weights!r} is neither imagenet nor none; a file is written with its folder or suffix"
-        )
-
-    @field_validator("trainable")
-    @classmethod
-    def _only_frozen_yet(cls, trainable: Trainable) -> Trainable:
-        if trainable != "frozen":
-            raise ValueError(f"{trainable!r} is not yet supported by this version; use frozen")
-        return trainable
 
 
 class Index(Section):
@@ -445,13 +268,16 @@ class Config(Section):
     )
     ingest: Ingest = Field(default_factory=Ingest)
     sampler: Sampler = Field(default_factory=Sampler)
+    augment: Augment = Field(default_factory=Augment)
     train: Train = Field(default_factory=Train)
     index: Index = Field(default_factory=Index)
     calibrate: Calibrate = Field(default_factory=Calibrate)
     evaluate: Evaluate = Field(default_factory=Evaluate)
     report: Report = Field(default_factory=Report)
 
-    @field_validator("ingest", "sampler", "train", "index", "calibrate", "evaluate", "report", mode="before")
+    @field_validator(
+        "ingest", "sampler", "augment", "train", "index", "calibrate", "evaluate", "report", mode="before"
+    )
     @classmethod
     def _empty_section_is_default(cls, value: object) -> object:
         return {} if value is None else value

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from textwrap import fill
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
 from simpipe.config import reader
-from simpipe.config.checking import LEAVES, check
+from simpipe.config.checking import names_of
 from simpipe.config.loading import JSON, flatten
 from simpipe.config.models import Config
 
@@ -43,12 +43,9 @@ def commented_yaml(config: Config, readers: Mapping[str, Sequence[str]]) -> str:
 
 
 def choices(key: str) -> tuple[str, ...]:
-    """The values that a dotted key takes where these are a few names; else none."""
-    if get_origin(LEAVES[key]) is not Literal:
-        return ()
-    section, _, leaf = key.partition(".")
-    # a name may be known and yet be refused by this version
-    return tuple(name for name in get_args(LEAVES[key]) if not check({section: {leaf: name}})[1])
+    """The names that a dotted key takes; none where it takes other values."""
+    section, _, leaf = key.rpartition(".")
+    return names_of(key) or tuple(_section(section).model_fields[leaf].examples or ())
 
 
 def written(value: JSON) -> str:

@@ -126,7 +126,7 @@ def look(run: RunDir, stages: Sequence[Stage], request: Request) -> Request:
 def _file_hash(run: RunDir, stages: Sequence[Stage], request: Request, key: str) -> Any:
     """The hash of the file that `key` names; if it went away with the source, the one of the last time."""
     path = Path(str(request.values[key]))
-    if request.source_may_be_gone and not request.source.is_dir() and not path.is_file():
+    if request.source_may_be_gone and not request.source.is_dir() and not path.exists():
         for stage in stages:
             receipt = readable_receipt(run, stage.name) if covers(stage.config, key) else None
             if receipt:
@@ -154,9 +154,14 @@ def read_content(run: RunDir, stage: Stage, request: Request) -> Content:
 
 
 def file_hash(value: Any) -> Any:
-    """The hash of the file that `value` is the absolute path of; `value` itself if it is none."""
+    """The hash of the file or folder that `value` is the absolute path of; `value` itself if it is none."""
     path = Path(str(value))
-    return f"sha256:{sha256_file(path)}" if path.is_absolute() and path.is_file() else value
+    if path.is_absolute() and path.is_file():
+        return f"sha256:{sha256_file(path)}"
+    if path.is_absolute() and path.is_dir():
+        files = sorted(each for each in path.rglob("*") if each.is_file())
+        return f"sha256:{digest({str(each.relative_to(path)): sha256_file(each) for each in files})}"
+    return value
 
 
 def assess(run: RunDir, stage: Stage, request: Request, dirty: frozenset[str] = frozenset()) -> Assessment:

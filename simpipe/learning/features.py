@@ -1,4 +1,4 @@
-"""Pooled backbone features: each image goes through a given backbone only once in its life.
+"""Features of frozen layers: each image goes through a given layer only once in its life.
 
 The cache is the memo of a pure function, (image content, recipe) → vector. It is never part of a
 result's identity: a miss is computed, a lost shard is computed again.
@@ -18,21 +18,22 @@ import numpy.typing as npt
 
 from simpipe.files import atomic_write, digest, disk_error, sha256_file
 from simpipe.learning.backbones import Backbone
+from simpipe.learning.pooling import pool
 from simpipe.progress import Progress, Silent, quiet_stderr
 
 BATCH = 16
 """Images in one pass; short batches are padded."""
 
-SHARD = 2048
-"""Most vectors in a shard of the cache."""
+SHARD_BYTES = 16 << 20
+"""A shard of the cache is written when it has so many."""
 
 SECONDS = 10.0
 """After which a shard is written though it is not full: the work that a killed run can lose."""
 
-Pixels = Callable[[npt.NDArray[np.int64]], Iterator[npt.NDArray[np.uint8]]]
+Pixels = Callable[[npt.NDArray[np.int64]], Iterator[npt.NDArray[Any]]]
 """Rows → their images in that order, each uint8 of shape (input_size, input_size, 3)."""
 
-Extractor = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
+Extractor = Callable[[npt.NDArray[Any]], tuple[npt.NDArray[np.float32], ...]]
 
 _VECTOR_ID = "S64"
 
@@ -47,13 +48,14 @@ class FeatureCache:
     Args:
         folder: where all recipes live.
         recipe: a JSON document that names everything the vectors depend on but the image.
+        dtype: of the vectors.
 
     Attributes:
         damaged: shards that were found not to be what their name says; they are misses.
     """
 
-    def __init__(self, folder: Path, recipe: dict[str, Any]) -> None:
-        self.folder = folder / digest(recipe)[:32]
+    def __init__(self, folder: Path, recipe: dict[str, Any], dtype: str = "<f4") -> None:
+        self.folder, self.dtype = folder / digest(recipe)[:32], dtype
         self.damaged = 0
         self._shards: list[npt.NDArray[Any]] = []
         self._where: dict[bytes, tuple[int, int]] = {}
@@ -89,14 +91,17 @@ class FeatureCache:
         return np.array(rows, np.int64)
 
     def add(self, ids: Sequence[str], vectors: npt.NDArray[np.float32]) -> None:
-        """Write one shard: `vectors` of shape (len(ids), d).
+        """Write one shard: `vectors` of shape (len(ids), …), kept as `dtype`; those it has are left out.
 
         Raises:
             DiskError: the folder cannot be written.
         """
-        shard = np.empty(len(ids), [("id", _VECTOR_ID), ("vector", "<f4", (vectors.shape[1],))])
-        shard["id"] = np.array(ids, _VECTOR_ID)
-        shard["vector"] = vectors
+        fresh = [row for row, key in enumerate(map(str.encode, ids)) if key not in self._where]
+        if not fresh:
+            return
+        shard = np.empty(len(fresh), [("id", _VECTOR_ID), ("vector", self.dtype, vectors.shape[1:])])
+        shard["id"] = np.array(ids, _VECTOR_ID)[fresh]
+        shard["vector"] = vectors[fresh]
         content = io.BytesIO()
         np.save(content, shard, allow_pickle=False)
         raw = content.getvalue()
@@ -109,99 +114,128 @@ class FeatureCache:
         stored = self._open(path)
         self._include(shard if stored is None else stored)
 
-    def read(self, ids: Sequence[str], out: npt.NDArray[np.float32]) -> None:
-        """Copy the vectors of `ids`, which must be cached, into `out` of shape (len(ids), d)."""
-        for row, key in enumerate(map(str.encode, ids)):
-            shard, position = self._where[key]
-            out[row] = self._shards[shard][position]["vector"]
+    def read(self, ids: Sequence[str], out: npt.NDArray[Any]) -> None:
+        """Copy the vectors of `ids`, which must be cached, into `out` of shape (len(ids), …)."""
+        self.gather(self.locate(ids), out)
+
+    def locate(self, ids: Sequence[str]) -> npt.NDArray[np.int64]:
+        """Where the vectors of `ids`, which must be cached, lie: (len(ids), 2), for `gather`."""
+        return np.array([self._where[key.encode()] for key in ids], np.int64).reshape(-1, 2)
+
+    def gather(self, where: npt.NDArray[np.int64], out: npt.NDArray[Any]) -> None:
+        """Copy the vectors at `where`, from `locate`, into `out` of shape (len(where), …)."""
+        for shard in np.unique(where[:, 0]):
+            rows = np.flatnonzero(where[:, 0] == shard)
+            out[rows] = self._shards[shard]["vector"][where[rows, 1]]
 
 
-def extractor(backbone: Backbone, pooling: str) -> Extractor:
-    """A function from images, uint8 (n, s, s, 3) with n ≤ `BATCH`, to pooled features, float32 (n, channels).
+def extractor(backbone: Backbone, pooling: str, gem_p: float = 3.0) -> Extractor:
+    """A function from images, uint8 (n, s, s, 3) with n ≤ `BATCH`, to one array: pooled features (n, c)."""
+    size = backbone.input_size
 
-    The variables are frozen to constants and the graph becomes a TensorFlow Lite model: batch
-    normalisation is folded into the convolutions, and XNNPACK gives each image the same bits whatever
-    its batch and the number of threads. On a CPU without AVX-512 it costs a third of the Keras model.
+    def forward(images: Any) -> Any:
+        return pool(backbone.model(images, training=False), pooling, gem_p)
+
+    return compiled(forward, (size, size, 3))
+
+
+def compiled(forward: Callable[[Any], Any], shape: tuple[int, ...]) -> Extractor:
+    """A function from n ≤ `BATCH` arrays of `shape`, of any number type, to what `forward` gives for them.
+
+    `forward` maps a float32 tensor (`BATCH`, *shape) to one tensor or a tuple of them. Its variables are
+    frozen to constants and the graph becomes a TensorFlow Lite model: batch normalisation is folded into
+    the convolutions, and XNNPACK gives each row the same bits whatever its batch and the number of threads.
+    On a CPU without AVX-512 it costs a third of the Keras model. What TensorFlow Lite has no operation for,
+    as a network of a user's own may, runs in TensorFlow.
     """
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-    size = backbone.input_size
+    @tf.function(input_signature=[tf.TensorSpec((BATCH, *shape), tf.float32)])  # type: ignore[untyped-decorator]
+    def whole(inputs: Any) -> list[Any]:
+        found = forward(inputs)
+        return [tf.cast(each, tf.float32) for each in (found if isinstance(found, tuple) else (found,))]
 
-    @tf.function(  # type: ignore[untyped-decorator]
-        input_signature=[tf.TensorSpec((BATCH, size, size, 3), tf.float32)]
-    )
-    def forward(images: Any) -> Any:
-        return pool(backbone.model(images, training=False), pooling)
+    try:
+        with quiet_stderr(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # tf.lite announces its move to another package
+            run = _interpreted(convert_variables_to_constants_v2(whole.get_concrete_function()))
+    except Exception:  # the converter raises whatever it comes across
+        run = whole
+    batch = np.zeros((BATCH, *shape), np.float32)
 
-    with quiet_stderr(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # tf.lite announces its move to another package
-        frozen = convert_variables_to_constants_v2(forward.get_concrete_function())
-        model = tf.lite.TFLiteConverter.from_concrete_functions([frozen]).convert()
-        interpreter = tf.lite.Interpreter(model_content=model, num_threads=os.cpu_count())
-        interpreter.allocate_tensors()
-    source = interpreter.get_input_details()[0]["index"]
-    target = interpreter.get_output_details()[0]["index"]
-    batch = np.zeros((BATCH, size, size, 3), np.float32)
-
-    def extract(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        batch[: len(images)] = images
-        interpreter.set_tensor(source, batch)
-        interpreter.invoke()
-        vectors: npt.NDArray[np.float32] = interpreter.get_tensor(target)[: len(images)]
-        return vectors
+    def extract(inputs: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float32], ...]:
+        batch[: len(inputs)] = inputs
+        return tuple(np.array(output)[: len(inputs)] for output in run(batch))
 
     return extract
 
 
-def pool(activations: Any, pooling: str, p: float = 3.0) -> Any:
-    """Pool activations (n, h, w, c) to (n, c) by `avg`, `max` or `gem` (arXiv:1711.02512, eq. 3, fixed p)."""
-    from keras import ops
+def _interpreted(function: Any) -> Callable[[npt.NDArray[np.float32]], list[npt.NDArray[np.float32]]]:
+    """A concrete function of one input, without variables, as a TensorFlow Lite model."""
+    import tensorflow as tf
 
-    if pooling == "avg":
-        return ops.mean(activations, axis=(1, 2))
-    if pooling == "max":
-        return ops.max(activations, axis=(1, 2))
-    return ops.mean(ops.maximum(activations, 1e-6) ** p, axis=(1, 2)) ** (1 / p)
+    model = tf.lite.TFLiteConverter.from_concrete_functions([function]).convert()
+    interpreter = tf.lite.Interpreter(model_content=model, num_threads=os.cpu_count())
+    interpreter.allocate_tensors()
+    source = interpreter.get_input_details()[0]["index"]
+    targets = [output["index"] for output in interpreter.get_output_details()]
+
+    def run(batch: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
+        interpreter.set_tensor(source, batch)
+        interpreter.invoke()
+        return [interpreter.get_tensor(target) for target in targets]
+
+    return run
+
+
+def in_batches(extract: Extractor, inputs: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float32], ...]:
+    """What `extract` makes of any number of inputs."""
+    parts = [extract(inputs[start : start + BATCH]) for start in range(0, len(inputs), BATCH)]
+    return tuple(np.concatenate(each) for each in zip(*parts, strict=True))
 
 
 def fill_cache(
-    cache: FeatureCache,
+    caches: Sequence["FeatureCache"],
     make_extractor: Callable[[], Extractor],
     ids: Sequence[str],
-    pixels: Pixels,
+    inputs: Pixels,
     progress: Progress | None = None,
 ) -> int:
-    """Compute what `cache` lacks of `ids`, and return how much; builds an extractor only for that.
+    """Compute what `caches` lack of `ids`, and return how much; builds an extractor only for that.
 
-    Whatever ends it early — a stop, a bad image — what was computed is in the cache. A kill loses the
-    vectors of `SECONDS`, or of one shard if that is less.
+    The extractor has one output for each cache. `inputs` are images, or whatever it takes. Whatever ends it
+    early — a stop, a bad image — what was computed is in the caches. A kill loses the vectors of `SECONDS`,
+    or of one shard if that is less.
     """
     progress = progress or Silent()
-    if cache.damaged:
-        progress.note(f"damaged files in the feature cache, computed again where needed: {cache.damaged}")
-    rows = cache.missing(ids)
+    if damaged := sum(cache.damaged for cache in caches):
+        progress.note(f"damaged files in the feature cache, computed again where needed: {damaged}")
+    rows = np.unique(np.concatenate([cache.missing(ids) for cache in caches]))
     if len(rows) == 0:
         return 0
     extract = make_extractor()
     progress.begin("features", len(rows), "images")
-    images = pixels(rows)
-    waiting: list[npt.NDArray[np.float32]] = []
-    stored, last = 0, time.monotonic()
+    given = inputs(rows)
+    waiting: list[tuple[npt.NDArray[np.float32], ...]] = []
+    stored, last, held = 0, time.monotonic(), 0
 
     def store() -> None:
-        nonlocal stored, last
+        nonlocal stored, last, held
         if waiting:
-            vectors = np.concatenate(waiting)
+            outputs = [np.concatenate(each) for each in zip(*waiting, strict=True)]
             waiting.clear()  # first: what cannot be written is not tried twice
-            cache.add([ids[row] for row in rows[stored : stored + len(vectors)]], vectors)
-            stored, last = stored + len(vectors), time.monotonic()
+            done = [ids[row] for row in rows[stored : stored + len(outputs[0])]]
+            for cache, vectors in zip(caches, outputs, strict=True):
+                cache.add(done, vectors)
+            stored, last, held = stored + len(done), time.monotonic(), 0
 
     try:
         for start in range(0, len(rows), BATCH):
             count = min(BATCH, len(rows) - start)
-            waiting.append(extract(np.stack([next(images) for _ in range(count)])))
-            if len(waiting) * BATCH >= SHARD or time.monotonic() - last >= SECONDS:
+            waiting.append(extract(np.stack([next(given) for _ in range(count)])))
+            held += sum(each.nbytes for each in waiting[-1])
+            if held >= SHARD_BYTES or time.monotonic() - last >= SECONDS:
                 store()
             progress.advance(count)
     finally:

@@ -1,13 +1,10 @@
 """The trainable head: standardised features → embedding on the unit sphere."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
-Embedder = Callable[[npt.NDArray[np.float32], npt.NDArray[np.float32]], None]
 
 BLOCK = 1024
 """Rows in a pass through the head. Fixed and padded: an embedding does not depend on its neighbours."""
@@ -59,28 +56,46 @@ def standardise_on(head: Any, features: npt.NDArray[np.float32]) -> None:
     layer.finalize_state()
 
 
-def embedder(head: Any) -> Embedder:
-    """A function `(features, out)` that writes embeddings of features (n, d) to `out` (n, embedding_size).
+def set_linear(head: Any, mean: npt.NDArray[Any], projection: npt.NDArray[Any]) -> None:
+    """Make a head without hidden layer compute normalise((x − mean) @ projection), (d,) and (d, size)."""
+    layer = head.get_layer("standardise")
+    layer.set_weights([mean.astype("f4"), np.ones(len(mean), "f4"), np.array(1)])
+    layer.finalize_state()
+    head.layers[-2].set_weights([projection.astype("f4"), np.zeros(projection.shape[1], "f4")])
 
-    It goes block by block, so that both may be memory-mapped.
+
+class Embed:
+    """A network's forward pass, in padded blocks of one size: an embedding depends on nothing beside it.
+
+    Attributes:
+        block: most rows in a call.
     """
-    import tensorflow as tf
 
-    dim = head.input_shape[1]
+    def __init__(self, model: Any, block: int = BLOCK) -> None:
+        import tensorflow as tf
 
-    @tf.function(input_signature=[tf.TensorSpec((BLOCK, dim), tf.float32)])  # type: ignore[untyped-decorator]
-    def forward(block: Any) -> Any:
-        return head(block, training=False)
+        shape = model.input_shape[1:]
 
-    padded = np.zeros((BLOCK, dim), np.float32)
+        @tf.function(input_signature=[tf.TensorSpec((block, *shape), tf.float32)])  # type: ignore[untyped-decorator]
+        def forward(inputs: Any) -> Any:
+            return model(inputs, training=False)
 
-    def embed(features: npt.NDArray[np.float32], out: npt.NDArray[np.float32]) -> None:
-        for start in range(0, len(features), BLOCK):
-            block = features[start : start + BLOCK]
-            padded[: len(block)] = block
-            out[start : start + len(block)] = forward(padded).numpy()[: len(block)]
+        self.block, self._forward = block, forward
+        self._padded = np.zeros((block, *shape), np.float32)
 
-    return embed
+    def __call__(self, inputs: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Embeddings (n, d) of inputs (n, …), n ≤ `block`."""
+        self._padded[: len(inputs)] = inputs
+        found: npt.NDArray[np.float32] = self._forward(self._padded).numpy()[: len(inputs)]
+        return found
+
+
+def embed_all(head: Any, features: npt.NDArray[np.float32], out: npt.NDArray[np.float32]) -> None:
+    """Write the embeddings of `features` (n, c) to `out` (n, d), in blocks: both may be memory-mapped."""
+    embed = Embed(head)
+    for start in range(0, len(features), embed.block):
+        part = features[start : start + embed.block]
+        out[start : start + len(part)] = embed(part)
 
 
 def normalise(features: npt.NDArray[np.float32], out: npt.NDArray[np.float32]) -> None:

@@ -19,7 +19,7 @@ from simpipe.engine.rundir import KEY_DIGITS, RECEIPT, RunDir, sealed_key
 from simpipe.engine.stage import Stage
 from simpipe.errors import DamagedError, DiskError, LockedError, NewerError, SimpipeError
 from simpipe.files import TEMPORARY
-from simpipe.runs.memos import copy_names, feature_folder, picture_folder, stat_memo
+from simpipe.runs.memos import copy_names, feature_folders, picture_folder, stat_memo
 
 HOUR, DAY = 3600.0, 86400.0
 
@@ -233,7 +233,7 @@ def _used(runs: Sequence[RunDir]) -> tuple[set[Path] | None, set[Path] | None]:
     for run in runs:
         try:
             if recipes is not None:
-                recipes.add(feature_folder(run))
+                recipes |= feature_folders(run)
         except (FileNotFoundError, NotADirectoryError):
             pass  # no encoder yet
         except (SimpipeError, OSError):

@@ -7,22 +7,22 @@ from simpipe.errors import DamagedError
 from simpipe.files import digest, read_json
 
 
-def feature_folder(run: RunDir) -> Path:
-    """The folder of the feature cache that the run's encoder uses: see `learning.features.FeatureCache`.
+def feature_folders(run: RunDir) -> set[Path]:
+    """The folders of the feature cache that the run's encoder uses: see `learning.features.FeatureCache`.
 
     Raises:
         FileNotFoundError: the run has no encoder yet.
         DamagedError: its encoder.json cannot be read.
     """
-    from simpipe.learning.encoder import feature_recipe
+    from simpipe.learning.encoder import cached_recipes
 
     path = run.standing("train") / "encoder.json"
     record = read_json(path)
     try:
-        recipe = feature_recipe(record["backbone"])
+        recipes = cached_recipes(record)
     except (LookupError, TypeError) as error:
         raise DamagedError(f"{path}: names no backbone") from error
-    return run.cache / "features" / digest(recipe)[:32]
+    return {run.cache / "features" / digest(recipe)[:32] for recipe in recipes}
 
 
 def stat_memo(run: RunDir, source: Path) -> Path:

@@ -16,7 +16,7 @@ from simpipe.engine.stage import Stage
 from simpipe.errors import DamagedError, NewerError, SimpipeError
 from simpipe.files import sha256_file
 from simpipe.progress import Progress, Silent
-from simpipe.runs.memos import feature_folder, stat_memo
+from simpipe.runs.memos import feature_folders, stat_memo
 
 MISSING = "is missing"
 OTHER = "has other content than ingest read"
@@ -210,7 +210,7 @@ def _check_shards(run: RunDir, receipt: Receipt | None, found: Verification, pro
     if receipt is None or found.has(run.standing("train") / "encoder.json"):
         return
     try:
-        shards = sorted(feature_folder(run).glob("?" * 64 + ".npy"))
+        shards = sorted(path for folder in feature_folders(run) for path in folder.glob("?" * 64 + ".npy"))
     except FileNotFoundError:  # a pipeline without one
         return
     progress.begin("feature cache", len(shards), "files")

@@ -1,7 +1,7 @@
-"""What train and index share: the pooled features of some images, from the cache or from their pixels."""
+"""What the stages that look at images share: pixels by row, cached features, files for large arrays."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,7 @@ from simpipe.data.copies import load_pixels
 from simpipe.data.manifest import Samples, read_manifest
 from simpipe.data.preparation import Preparation
 from simpipe.engine.stage import Context
-from simpipe.learning.encoder import feature_recipe
-from simpipe.learning.features import Extractor, FeatureCache, fill_cache
+from simpipe.learning.features import Extractor, FeatureCache, Pixels, fill_cache
 
 ID_BYTES = 64
 MANIFEST = "ingest/manifest.parquet"
@@ -21,49 +20,76 @@ COPIES = "images"
 """The folder of the normalised copies in the cache."""
 
 
-def cached_features(
-    ctx: Context,
-    backbone: dict[str, Any],
-    make_extractor: Callable[[], Extractor],
-    samples: Samples,
-    rows: npt.NDArray[np.int64],
-    dim: int,
-) -> FeatureCache:
-    """The feature cache of a backbone, filled with the vectors, `dim` long, of the images of `rows`.
+def pixel_reader(ctx: Context, backbone: dict[str, Any], samples: Samples) -> Pixels:
+    """A function from rows of `samples` to their images as `backbone`, a record, takes them.
 
-    The images that it lacks are read from their copies, or else their originals, and the backbone is built
-    only if there are any.
-
-    Raises:
-        DataError: an original is not any more what ingest read; nothing is cached for it.
-        DiskError: the cache cannot be written.
+    They are read from their copies, or else their originals. It raises DataError where an original is not
+    any more what ingest read.
     """
-    cache = FeatureCache(ctx.cache / "features", feature_recipe(backbone))
+    manifest = None
 
-    def pixels(missing: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.uint8]]:
-        wanted = rows[missing]
-        manifest = read_manifest(ctx.path(MANIFEST))
-        ids = samples.sample_id[wanted].tolist()
+    def pixels(rows: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.uint8]]:
+        nonlocal manifest
+        manifest = manifest or read_manifest(ctx.path(MANIFEST))
+        paths, copies = manifest.paths_by_sample, manifest.copies_by_sample
+        ids = samples.sample_id[rows].tolist()
         return load_pixels(
-            [ctx.source / manifest.paths_by_sample[sample_id] for sample_id in ids],
-            samples.sha256[wanted].tolist(),
-            [manifest.copies_by_sample[sample_id] for sample_id in ids],
+            [ctx.source / paths[sample_id] for sample_id in ids],
+            samples.sha256[rows].tolist(),
+            [copies[sample_id] for sample_id in ids],
             backbone["input_size"],
             Preparation.of(backbone["preparation"]),
             ctx.cache / COPIES,
         )
 
-    ctx.require_space(len(cache.missing(samples.sha256[rows].tolist())) * (4 * dim + ID_BYTES))
-    fill_cache(cache, make_extractor, samples.sha256[rows].tolist(), pixels, ctx.progress)
+    return pixels
+
+
+def feature_cache(ctx: Context, recipe: dict[str, Any], dtype: str = "<f4") -> FeatureCache:
+    """The cache, shared by all runs, of what `recipe` names."""
+    return FeatureCache(ctx.cache / "features", recipe, dtype)
+
+
+def fill(
+    ctx: Context,
+    caches: Sequence[FeatureCache],
+    make_extractor: Callable[[], Extractor],
+    ids: Sequence[str],
+    inputs: Pixels,
+    values: int,
+) -> None:
+    """`fill_cache`, once there is room for what the caches lack, of `values` bytes each.
+
+    Raises:
+        DataError: an original is not any more what ingest read; nothing is cached for it.
+        DiskError: a cache cannot be written.
+    """
+    lacking = max(len(cache.missing(ids)) for cache in caches)
+    ctx.require_space(lacking * (values + ID_BYTES * len(caches)))
+    fill_cache(caches, make_extractor, ids, inputs, ctx.progress)
+
+
+def cached_features(
+    ctx: Context,
+    recipe: dict[str, Any],
+    make_extractor: Callable[[], Extractor],
+    samples: Samples,
+    backbone: dict[str, Any],
+    dim: int,
+) -> FeatureCache:
+    """The cache of `recipe`, filled with the features, `dim` long, of all samples as plain images.
+
+    The extractor is built only if some are missing. Raises what `fill` does.
+    """
+    cache = feature_cache(ctx, recipe)
+    fill(ctx, [cache], make_extractor, samples.sha256.tolist(), pixel_reader(ctx, backbone, samples), 4 * dim)
     return cache
 
 
-def feature_file(
-    path: Path, cache: FeatureCache, samples: Samples, rows: npt.NDArray[np.int64], dim: int
-) -> npt.NDArray[np.float32]:
-    """The features of `rows`, gathered into a memory-mapped file of shape (len(rows), dim)."""
-    matrix = new_matrix(path, len(rows), dim)
-    cache.read(samples.sha256[rows].tolist(), matrix)
+def feature_file(path: Path, cache: FeatureCache, ids: Sequence[str], dim: int) -> npt.NDArray[np.float32]:
+    """The features of `ids`, gathered into a memory-mapped file of shape (len(ids), dim)."""
+    matrix = new_matrix(path, len(ids), dim)
+    cache.read(ids, matrix)
     return matrix
 
 

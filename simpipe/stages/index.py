@@ -27,13 +27,11 @@ def index(ctx: Context) -> None:
     """Embed every usable image and build the search index."""
     import time
 
-    import numpy as np
-
     from simpipe import search
     from simpipe.config import Config
     from simpipe.data.manifest import read_samples
     from simpipe.learning import load_framework
-    from simpipe.learning.encoder import Encoder
+    from simpipe.learning.encoder import Encoder, feature_recipe, tuned_recipe
     from simpipe.learning.head import normalise
     from simpipe.stages.features import cached_features, new_matrix
 
@@ -42,9 +40,12 @@ def index(ctx: Context) -> None:
     samples = read_samples(ctx.path("ingest/samples.parquet"))
     encoder = Encoder.open(ctx.path("train/encoder.json").parent)
     count = len(samples.sample_id)
-    cache = cached_features(
-        ctx, encoder.record["backbone"], encoder.extractor, samples, np.arange(count), encoder.feature_dim
-    )
+    backbone = encoder.record["backbone"]
+    given, tuned = feature_recipe(backbone), tuned_recipe(encoder.record)
+    cache = cached_features(ctx, given, encoder.pretrained_extractor, samples, backbone, encoder.feature_dim)
+    own = cache
+    if tuned != given:
+        own = cached_features(ctx, tuned, encoder.extractor, samples, backbone, encoder.feature_dim)
 
     settings = config.index
     # the two matrices, and the graph: its vectors again, and its links
@@ -52,8 +53,10 @@ def index(ctx: Context) -> None:
     ctx.require_space(count * (vectors + 10 * settings.m))
     pretrained = new_matrix(ctx.out / "pretrained.npy", count, encoder.feature_dim)
     embeddings = new_matrix(ctx.out / "embeddings.npy", count, encoder.dim)
-    cache.read(samples.sha256.tolist(), pretrained)
+    own.read(samples.sha256.tolist(), pretrained)
     encoder.embed(pretrained, embeddings)
+    if own is not cache:
+        cache.read(samples.sha256.tolist(), pretrained)
     normalise(pretrained, pretrained)
 
     parameters = {name: getattr(settings, name) for name in ("m", "ef_construction", "ef_search")}

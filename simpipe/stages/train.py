@@ -1,155 +1,247 @@
-"""Train the encoder: a metric-learning head on the cached features of a frozen backbone."""
+"""Train the encoder: a metric-learning head on a pretrained backbone, and on demand some or all of that."""
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from simpipe.engine.stage import Context, stage
 from simpipe.errors import UsageError
-from simpipe.files import read_json
-from simpipe.stages.preparation import PREPARATION, preparation_of
+from simpipe.files import atomic_write, read_json
+from simpipe.stages.preparation import PREPARATION
+from simpipe.stages.recipe import STRENGTHS, images_of, network_of, schedule_of, shape_of
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from simpipe.config import Config
-    from simpipe.data.manifest import Samples
     from simpipe.learning.features import FeatureCache
-    from simpipe.learning.trainer import Examples, Schedule, Trained
+    from simpipe.learning.network import Network
+    from simpipe.learning.scoring import Examples
+    from simpipe.learning.trainer import Trained
+    from simpipe.stages.views import Images, Prepared
+
+SHEET_ROWS, SHEET_COLUMNS, SHEET_SIDE = 6, 8, 96
+"""Of the picture that shows what the model sees: images, views of each, pixels."""
 
 
 @stage(
-    version=3,
+    version=4,
     reads=("ingest/samples.parquet", "sampler/sampler.json"),
     uses=("ingest/manifest.parquet",),
-    config=("train", *PREPARATION, "seed"),
+    config=("train", *(f"augment.{name}" for name in ("preset", *STRENGTHS)), *PREPARATION, "seed"),
     outputs=("encoder.json", "encoder.weights.h5"),
-    logs=("history.csv",),
+    logs=("history.csv", "views.webp"),
 )
 def train(ctx: Context) -> None:
     """Train the encoder: a metric-learning head on a pretrained backbone."""
-    import numpy as np
+    config: Config = ctx.config
+    history: list[dict[str, Any]] = []
+    sheet = b""
+    if config.train.encoder is not None:
+        from simpipe.stages.adoption import adopt
 
+        adopt(ctx)
+    else:
+        from simpipe.learning import load_framework
+
+        load_framework()
+        if config.train.method == "whiten" and config.train.mode == "unlabelled":
+            from simpipe.stages.whitening import whiten
+
+            whiten(ctx)
+        else:
+            history, sheet = _train(ctx)
+    _write_history(ctx, history)
+    atomic_write(ctx.out / "views.webp", sheet)
+
+
+def _train(ctx: Context) -> "tuple[list[dict[str, Any]], bytes]":
+    """Train as the configuration says; the records of all epochs, and the picture of augmented views."""
     from simpipe.data.manifest import read_samples
-    from simpipe.learning import backbones, load_framework
-    from simpipe.learning.encoder import backbone_record, save_encoder
-    from simpipe.learning.features import extractor
-    from simpipe.learning.head import HeadShape
-    from simpipe.learning.samplers import BatchPlan
-    from simpipe.learning.trainer import sample, train_head
-    from simpipe.stages.features import cached_features
+    from simpipe.learning.encoder import save_encoder
+    from simpipe.learning.network import precision_of, set_precision
+    from simpipe.learning.trainer import scope_of, strategy_for, train_network
+    from simpipe.stages.sampler import plan_of, training_rows
+    from simpipe.stages.views import prepare
 
-    load_framework()
     config: Config = ctx.config
     settings = config.train
-    backbone = backbones.build(
-        settings.backbone, weights=settings.weights, input_size=settings.input_size, seed=config.seed
-    )
-    preparation = preparation_of(config.ingest)
-    if backbone.input_size > preparation.copy_side:
-        raise UsageError(
-            f"{backbone.name} looks at {backbone.input_size} pixels, but copies of large images have "
-            f"{preparation.copy_side} (ingest.copy_side)",
-            hint=f"--set ingest.copy_side={backbone.input_size}, or a smaller train.input_size",
-        )
-    record = backbone_record(backbone, settings.weights, settings.pooling, preparation.to_json(), config.seed)
     samples = read_samples(ctx.path("ingest/samples.parquet"))
-    feature_dim = int(backbone.model.output_shape[-1])
-    # all images at once, so that index, which needs the others too, does not build the backbone again
-    cache = cached_features(
-        ctx,
-        record,
-        lambda: extractor(backbone, settings.pooling),
-        samples,
-        np.arange(len(samples)),
-        feature_dim,
-    )
-    fit, val = _examples(ctx, cache, samples, feature_dim)
-    val = sample(val, config.seed)
+    document = read_json(ctx.path("sampler/sampler.json"))
+    images = images_of(ctx, samples, training_rows(samples, document))
+    prepared = prepare(ctx, images)
+    plan = plan_of(document)
+    if not _has_views(images, prepared):
+        if settings.mode == "unlabelled":
+            raise UsageError(
+                f"{settings.method} compares two views of an image, and there is one of each",
+                hint="set augment.preset to barlow, or where it is so give train.cache_gb more room",
+            )
+        plan = replace(plan, single_image="keep")  # or one view would be its own positive
+    fit, val = _examples(ctx, images, prepared)
 
-    sampler = read_json(ctx.path("sampler/sampler.json"))
-    plan = BatchPlan(**{name: value for name, value in sampler.items() if name != "schema"})
-    shape = HeadShape(settings.embedding_size, settings.hidden, settings.dropout)
-    trained = train_head(fit, val, shape, plan, _schedule(config), ctx.progress, ctx.checkpoints)
+    trainings: list[Trained] = []
+    for seed in range(config.seed, config.seed + settings.repeats):
+        schedule = schedule_of(config, seed)
+        strategy = strategy_for(schedule)
+        with scope_of(strategy):
+            network = network_of(ctx, images, seed)
+        _standardise(ctx, network, images, prepared)
+        set_precision(network, precision_of(settings.precision))
+        folder = ctx.checkpoints / str(seed) if settings.repeats > 1 else ctx.checkpoints
+        order = replace(plan, seed=seed)
+        trainings.append(train_network(network, fit, val, order, schedule, ctx.progress, folder, strategy))
+    best = max(trainings, key=lambda trained: trained.map_at_r or 0.0)
+    set_precision(best.network, "float32")
 
-    pretrained = _pretrained_map_at_r(fit, val)
+    pretrained = _pretrained_map_at_r(images, prepared, fit, val)
     shipped = "trained"
-    if settings.ship == "best" and pretrained is not None and pretrained > (trained.map_at_r or 0.0):
+    if settings.ship == "best" and pretrained is not None and pretrained > (best.map_at_r or 0.0):
         shipped = "pretrained"
-        ctx.progress.note("the pretrained features are better on val than the trained head: they are shipped")
-    save_encoder(
+        ctx.progress.note("the pretrained features are better on val than the trained ones: they are shipped")
+    record = save_encoder(
         ctx.out,
         {
-            "backbone": record,
-            "feature_dim": feature_dim,
-            "head": {
-                "embedding_size": shape.embedding_size,
-                "hidden": shape.hidden,
-                "dropout": shape.dropout,
-            },
+            "backbone": images.record,
+            "feature_dim": images.dim,
+            "mode": settings.mode,
             "shipped": shipped,
-            "embedding_size": shape.embedding_size if shipped == "trained" else feature_dim,
-            "best_epoch": trained.best_epoch,
-            "val_map@r": {"trained": trained.map_at_r, "pretrained": pretrained},
+            "embedding_size": settings.embedding_size if shipped == "trained" else images.dim,
+            "best_epoch": best.best_epoch,
+            "val_map@r": {"trained": best.map_at_r, "pretrained": pretrained, **_spread(ctx, trainings)},
         },
-        trained.head,
+        best.network,
+        images.tuning,
+        shape_of(config),
     )
-    _write_history(ctx, trained)
+    if prepared.activations is not None and shipped == "trained":
+        _cache_tuned(ctx, record, images, prepared.activations, best.network)
+    history = [
+        {"repeat": number, **epoch}
+        for number, trained in enumerate(trainings, 1)
+        for epoch in trained.history
+    ]
+    return history, _sheet(ctx, images)
 
 
-def _examples(
-    ctx: Context, cache: "FeatureCache", samples: "Samples", dim: int
-) -> "tuple[Examples, Examples]":
-    """The features of train and val; on disk, in files without a name that vanish with the process."""
-    import tempfile
-    from pathlib import Path
+def _has_views(images: "Images", prepared: "Prepared") -> bool:
+    """Whether two draws of a training image can be two pictures."""
+    from simpipe.learning.augmentation import Augmentation
+    from simpipe.learning.inputs import Stored
 
-    from simpipe.learning.trainer import Examples
-    from simpipe.stages.features import feature_file
+    kept = not isinstance(prepared.fit, Stored) or bool(prepared.fit.views.any())
+    return kept and images.augmentation != Augmentation()
 
-    rows = {split: samples.rows(split) for split in ("train", "val")}
-    ctx.require_space(4 * dim * sum(map(len, rows.values())))
-    with tempfile.TemporaryDirectory(dir=ctx.out) as scratch:
-        fit, val = (
-            Examples(
-                feature_file(Path(scratch) / split, cache, samples, rows[split], dim),
-                samples.label_id[rows[split]],
-                samples.group_id[rows[split]],
-            )
-            for split in ("train", "val")
+
+def _standardise(ctx: Context, network: "Network", images: "Images", prepared: "Prepared") -> None:
+    from simpipe.learning.head import standardise_on
+    from simpipe.stages.views import scratch_features
+
+    ids = images.ids(images.fit)
+    standardise_on(network.head, scratch_features(ctx, prepared.features, ids, images.dim))
+
+
+def _examples(ctx: Context, images: "Images", prepared: "Prepared") -> "tuple[Examples, Examples]":
+    import numpy as np
+
+    from simpipe.learning import scoring
+
+    config: Config = ctx.config
+    most = scoring.MOST[images.tuning.trainable == "frozen"]
+    labels = images.samples.label_id
+    if config.train.mode == "unlabelled":
+        labels = np.full_like(labels, -1)
+    fit, val = (
+        scoring.Examples(
+            inputs,
+            labels[rows],
+            images.samples.group_id[rows],
+            scoring.sample(len(rows), count, config.seed),
         )
+        for inputs, rows, count in zip(
+            (prepared.fit, prepared.val), (images.fit, images.val), most, strict=True
+        )
+    )
     return fit, val
 
 
-def _schedule(config: "Config") -> "Schedule":
-    from simpipe.learning.losses import LOSSES
-    from simpipe.learning.trainer import Schedule
-
-    settings = config.train
-    return Schedule(
-        loss=settings.loss,
-        loss_parameters={name: getattr(settings, name) for name in LOSSES[settings.loss][1]},
-        lr=settings.lr,
-        weight_decay=settings.weight_decay,
-        warmup=settings.warmup,
-        epochs=settings.epochs,
-        patience=settings.patience,
-        seed=config.seed,
-    )
-
-
-def _pretrained_map_at_r(fit: "Examples", val: "Examples") -> float | None:
+def _pretrained_map_at_r(
+    images: "Images", prepared: "Prepared", fit: "Examples", val: "Examples"
+) -> float | None:
+    """MAP@R of the pooled features as they came, on the very images that the trained ones are scored on."""
     import numpy as np
 
     from simpipe.learning.head import normalise
-    from simpipe.learning.trainer import map_at_r
+    from simpipe.learning.scoring import map_at_r
 
-    gallery, queries = np.empty_like(fit.features), np.empty_like(val.features)
-    normalise(fit.features, gallery)
-    normalise(val.features, queries)
-    return map_at_r(queries, gallery, val, fit)
+    def features(part: "Examples", rows: "npt.NDArray[np.int64]") -> "npt.NDArray[np.float32]":
+        vectors = np.empty((len(part.scored), images.dim), np.float32)
+        prepared.features.read(images.ids(rows[part.scored]), vectors)
+        normalise(vectors, vectors)
+        return vectors
+
+    return map_at_r(features(val, images.val), features(fit, images.fit), val, fit)
 
 
-def _write_history(ctx: Context, trained: "Trained") -> None:
+def _spread(ctx: Context, trainings: "list[Trained]") -> "dict[str, Any]":
+    """What several trainings say together; nothing of one."""
+    import numpy as np
+
+    scores = [trained.map_at_r for trained in trainings]
+    known = [score for score in scores if score is not None]
+    if len(scores) < 2 or not known:
+        return {}
+    mean, deviation = float(np.mean(known)), float(np.std(known, ddof=1)) if len(known) > 1 else 0.0
+    ctx.progress.note(f"MAP@R on val over {len(scores)} trainings: {mean:.3f} ± {deviation:.3f}")
+    return {"repeats": scores, "mean": mean, "standard_deviation": deviation}
+
+
+def _cache_tuned(
+    ctx: Context, record: "dict[str, Any]", images: "Images", activations: "FeatureCache", network: "Network"
+) -> None:
+    """The features above the trained layers, from the cached activations: index then opens no image."""
+    from simpipe.learning.encoder import tuned_recipe
+    from simpipe.learning.inputs import CachedRows
+    from simpipe.learning.network import body_extractor
+    from simpipe.stages.features import feature_cache, fill
+
+    ids = images.ids(images.everything)
+    cached = CachedRows(activations, ids, network.model.input_shape[1:])
+    fill(
+        ctx,
+        [feature_cache(ctx, tuned_recipe(record))],
+        lambda: body_extractor(network),
+        ids,
+        lambda rows: (cached[rows[start : start + 1]][0] for start in range(len(rows))),
+        4 * images.dim,
+    )
+
+
+def _sheet(ctx: Context, images: "Images") -> bytes:
+    """A picture of some training images and augmented views of them; nothing where training saw none."""
+    import numpy as np
+
+    from simpipe.data.thumbnails import encode_webp, shrink
+    from simpipe.learning.augmentation import contact_sheet
+    from simpipe.stages.features import pixel_reader
+
+    config: Config = ctx.config
+    if config.augment.preset == "none" or not (images.views.any() or images.tuning.trainable == "full"):
+        return b""
+    chosen = np.random.default_rng(config.seed).permutation(len(images.fit))[:SHEET_ROWS]
+    read = pixel_reader(ctx, images.record, images.samples)
+    shown = np.stack([shrink(image, SHEET_SIDE) for image in read(images.fit[np.sort(chosen)])])
+    return encode_webp(contact_sheet(shown, images.augmentation, config.seed, SHEET_COLUMNS))
+
+
+def _write_history(ctx: Context, history: "list[dict[str, Any]]") -> None:
     import csv
 
+    from simpipe.learning.trainer import METRICS
+
+    # without the seconds: the same training writes the same log
+    names = ["repeat", "epoch", "val_map@r", *METRICS, "effective_rank"]
     with (ctx.out / "history.csv").open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, ["epoch", "loss", "val_map@r"])
+        writer = csv.DictWriter(stream, names, extrasaction="ignore")
         writer.writeheader()
-        writer.writerows(trained.history)
+        writer.writerows(history)

@@ -5,17 +5,20 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from simpipe.config import Config, flatten
-from simpipe.config.models import Backbone
+from simpipe.config.training import Backbone, Loss
 from simpipe.stages import STAGE_NAMES
 
 SIMPIPE = Path(sys.executable).parent / "simpipe"
 BASH = shutil.which("bash")
 
 pytestmark = pytest.mark.skipif(not SIMPIPE.is_file(), reason="the command is not installed beside Python")
+
+PRESETS = ["baseline", "finetune", "quick", "unlabelled"]
 
 
 @pytest.fixture
@@ -80,10 +83,10 @@ def test_stages(place: Path, option: str) -> None:
 
 @pytest.mark.parametrize("command", [("run", "data"), ("config", "show")])
 def test_presets_and_yaml_files(place: Path, command: tuple[str, ...]) -> None:
-    assert offered(place, *command, "--config", "") == ["baseline", "quick", "my.yaml"]
+    assert offered(place, *command, "--config", "") == [*PRESETS, "my.yaml"]
     assert offered(place, *command, "--config", "conf/") == ["conf/one.yml", "conf/two.yaml"]
     assert offered(place, *command, "-c", "q") == ["quick"]
-    assert offered(place, "init", "--preset", "") == ["baseline", "quick"]
+    assert offered(place, "init", "--preset", "") == PRESETS
 
 
 def test_keys(place: Path) -> None:
@@ -93,11 +96,11 @@ def test_keys(place: Path) -> None:
 
 
 def test_values(place: Path) -> None:
-    losses = ["multisimilarity", "supcon", "triplet"]
+    losses = get_args(Loss)
     whole = [f"train.loss={loss}" for loss in losses]
     assert offered(place, "run", "data", "--set", "train.lo") == ["train.loss=", *whole]
     assert offered(place, "run", "data", "--set", "train.loss=") == whole
-    assert offered(place, "run", "data", "--set", "train.loss=s") == ["train.loss=supcon"]
+    assert offered(place, "run", "data", "--set", "train.loss=supc") == ["train.loss=supcon"]
     assert offered(place, "run", "data", "--set", "train.lr=") == ["train.lr=0.004"]
     assert offered(place, "run", "data", "--set", "train.los=") == []
     assert len(offered(place, "run", "data", "--set", "train.backbone=")) == len(Backbone.__args__)
@@ -106,14 +109,14 @@ def test_values(place: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (("--set", "train.loss", "=", "su"), ["supcon"]),
-        (("--set", "train.loss", "="), ["multisimilarity", "supcon", "triplet"]),
+        (("--set", "train.loss", "=", "supc"), ["supcon"]),
+        (("--set", "train.loss", "="), list(get_args(Loss))),
         (("--set", "=", "index.backend", "=", "ex"), ["exact"]),
         (("--set", "seed", "=", "5", "--set", "train.lr"), ["train.lr=", "train.lr=0.004"]),
         (("--set", "seed", "=", "5", "--from", "tr"), ["train"]),
         (("--set", "zzz", "=", ""), []),
         (("--config", "=", "qu"), ["quick"]),
-        (("--config", "="), ["baseline", "quick", "my.yaml"]),
+        (("--config", "="), [*PRESETS, "my.yaml"]),
     ],
 )
 def test_bash_cuts_words_at_the_equals_sign(place: Path, words: tuple[str, ...], expected: list[str]) -> None:
@@ -126,7 +129,7 @@ def test_the_function_that_bash_calls(place: Path) -> None:
         [SIMPIPE], env={**os.environ, "_SIMPIPE_COMPLETE": "source_bash"}, capture_output=True, check=True
     ).stdout.decode()
     script = (
-        f"{source}\nCOMP_WORDS=(simpipe run \"'my data'\" --set train.loss = su); COMP_CWORD=6\n"
+        f"{source}\nCOMP_WORDS=(simpipe run \"'my data'\" --set train.loss = supc); COMP_CWORD=6\n"
         "_simpipe_completion simpipe; printf '%s|' \"${COMPREPLY[@]}\""
     )
     environ = {**os.environ, "PATH": f"{SIMPIPE.parent}:{os.environ['PATH']}"}
@@ -142,7 +145,7 @@ def test_the_function_that_bash_calls(place: Path) -> None:
 
 
 def test_fish_and_zsh_get_whole_words(place: Path) -> None:
-    line = {"_TYPER_COMPLETE_ARGS": "simpipe run data --set train.loss=su"}
+    line = {"_TYPER_COMPLETE_ARGS": "simpipe run data --set train.loss=supc"}
     fish = {"_SIMPIPE_COMPLETE": "complete_fish", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
     assert offered(place, environ={**line, **fish}) == ["train.loss=supcon"]
     (zsh,) = offered(place, environ={**line, "_SIMPIPE_COMPLETE": "complete_zsh"})

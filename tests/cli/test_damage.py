@@ -38,6 +38,11 @@ def empty(path: Path) -> None:
     path.write_bytes(b"")
 
 
+def scribble(path: Path) -> None:
+    """Put other content into the file."""
+    path.write_bytes(b"something else")
+
+
 def flip(path: Path) -> None:
     """Change one bit in the middle."""
     raw = bytearray(path.read_bytes())
@@ -211,7 +216,7 @@ def test_a_report_without_its_logs_says_what_is_not_recorded(place):
     read = {artifact for stage in PIPELINE for artifact in stage.uses}
     logs = [f"{stage.name}/{name}" for stage in PIPELINE for name in stage.logs]
     logs = [log for log in logs if log in read]
-    for log, damage in zip(logs, (halve, Path.unlink, flip), strict=True):
+    for log, damage in zip(logs, (halve, Path.unlink, scribble, flip), strict=True):
         damage(place / RUN / log)
     assert rerun(place) == [], "a log is nobody's input"
     result = simpipe("report", "--force", cwd=place)

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 import simpipe.config as api
 from simpipe.config import Config, dump_yaml, flatten, load, override, preset_names, read_resolved
 from simpipe.config.checking import LEAVES, SECTIONS, SYNONYMS, nearest_key
-from simpipe.config.models import Backbone, Match
+from simpipe.config.models import Match
+from simpipe.config.training import Backbone
 from simpipe.errors import ConfigError, SimpipeError, UsageError
 
 PRESETS = Path(__file__).parents[2] / "pipelines"
@@ -39,9 +40,13 @@ def problems(folder: Path, content: str, overrides: tuple[str, ...] = ()) -> str
 
 # presets and sources
 
+PRESET_NAMES = ("baseline", "finetune", "quick", "unlabelled")
+
 
 def test_the_presets() -> None:
-    assert preset_names() == ("baseline", "quick")
+    assert preset_names() == PRESET_NAMES
+    for name in preset_names():
+        load(name)
     assert load("baseline") == Config() == load(PRESETS / "baseline.yaml")
     quick = flatten(load("quick"))
     changed = {key for key, value in flatten(Config()).items() if quick[key] != value}
@@ -76,7 +81,7 @@ def test_unknown_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source
     with pytest.raises(UsageError, match=words) as caught:
         load(source)
     assert caught.value.hint
-    assert "baseline, quick" in caught.value.hint
+    assert "baseline, finetune, quick, unlabelled" in caught.value.hint
 
 
 def test_a_preset_goes_before_a_file_of_the_same_bare_name(
@@ -102,7 +107,7 @@ def test_an_installed_package_brings_its_presets(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
     )
-    assert done.stdout.split() == [str(tmp_path / "simpipe/config/__init__.py"), "baseline", "quick", "10"]
+    assert done.stdout.split() == [str(tmp_path / "simpipe/config/__init__.py"), *PRESET_NAMES, "10"]
 
 
 def test_config_stem() -> None:
@@ -131,7 +136,7 @@ train:
   lr: abc
   epochs: 0
   dropout: 0.95
-  trainable: partial
+  trainable: partly
   margin: .nan
   loss: !!python/name:os.system x
   lr: 1e-3
@@ -156,7 +161,7 @@ ingest:
         (3, "train.lr: 'abc' is not a number"),
         (4, "train.epochs: 0 is too small; it must be at least 1"),
         (5, "train.dropout: 0.95 is too large; it must be at most 0.9"),
-        (6, "train.trainable: 'partial' is not yet supported by this version; use frozen"),
+        (6, "train.trainable: 'partly' is not one of frozen, partial, full. Did you mean partial?"),
         (7, "train.margin: NaN is not a finite number"),
         (8, "train.loss: the tag '!!python/name:os.system' is not supported; write the plain value"),
         (9, "train.lr: given twice, on line 3 and on line 9; delete one"),
@@ -348,7 +353,7 @@ trees = st.fixed_dictionaries(
                 "weights": st.just("none")
                 | st.text(st.characters(exclude_categories=["Cs"])).map(lambda t: f"/w/{t}"),
                 "input_size": st.none() | st.integers(32, 384),
-                "margin": st.none() | st.floats(0, 2),
+                "temperature": st.none() | st.floats(0, 2, exclude_min=True),
                 "lr": st.floats(0, exclude_min=True, allow_infinity=False),
             }
         ),

@@ -7,7 +7,9 @@ import pytest
 from pydantic import ValidationError
 
 from simpipe.config.checking import LEAVES
-from simpipe.config.models import Calibrate, Config, Ingest, Section, Train
+from simpipe.config.fields import Section
+from simpipe.config.models import Calibrate, Config, Ingest
+from simpipe.config.training import Train
 
 
 def refused(section: type[Section], **values: object) -> bool:
@@ -57,7 +59,8 @@ def test_whole_floats_are_integers_and_integers_are_floats() -> None:
         (Ingest, "group_from", [None, r"p\d+", r"(?P<group>\d+)"], ["(", "[a"]),
         (Ingest, "table", [None, "/a/labels.csv", "x.PARQUET", "x.jsonl"], ["labels", "x.xlsx", ".csv"]),
         (Train, "input_size", [None, 32], [31]),
-        (Train, "margin", [None, 0], [-0.1]),
+        (Train, "temperature", [None, 0.1], [0, -0.1]),
+        (Train, "backbone", ["resnet50", "./mine.keras", "/w/saved"], ["resnet", "", 5]),
         (Train, "dropout", [0, 0.9], [-0.1, 0.91]),
         (Train, "warmup", [0, 0.5], [0.51]),
         (Train, "hidden", [0], [-1]),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from simpipe.config import Config, choices, commented_yaml, flatten, load, override
-from simpipe.config.models import Backbone
+from simpipe.config.training import Backbone
 
 KEYS = {
     f"{section}.{leaf}" if leaf else section: inner
@@ -34,7 +34,7 @@ def comments(text: str) -> list[tuple[str, str]]:
     return found
 
 
-@pytest.mark.parametrize("preset", ["baseline", "quick"])
+@pytest.mark.parametrize("preset", ["baseline", "finetune", "quick", "unlabelled"])
 def test_it_loads_as_the_preset(tmp_path: Path, preset: str) -> None:
     path = tmp_path / "my.yaml"
     path.write_text(commented_yaml(load(preset), READERS), encoding="utf-8")
@@ -64,10 +64,10 @@ def test_every_key_once_with_its_meaning_its_choices_and_its_readers() -> None:
         assert description
         assert comment.startswith(f"{description}. "), key
         assert comment.endswith(f"Read by {', '.join(READERS[key])}."), key
-        if typing.get_origin(KEYS[key].annotation) is typing.Literal and key != "train.trainable":
+        if typing.get_origin(KEYS[key].annotation) is typing.Literal:
             assert f"One of {', '.join(typing.get_args(KEYS[key].annotation))}." in comment
         else:
-            assert ("One of" in comment) == (key == "train.trainable")
+            assert ("One of" in comment) == (key in ("train.backbone", "train.distance", "train.mining"))
 
 
 def test_every_section_says_what_it_is_about() -> None:
@@ -91,5 +91,5 @@ def test_lines_are_short() -> None:
 
 def test_choices_are_what_a_configuration_takes() -> None:
     assert choices("train.backbone") == typing.get_args(Backbone)
-    assert choices("train.trainable") == ("frozen",)  # the others are known, but refused
+    assert choices("train.mining") == ("hard", "semi_hard", "easy")  # or null
     assert choices("train.lr") == choices("train.input_size") == choices("train.weights") == ()

@@ -28,7 +28,7 @@ class Backbone:
     def __call__(self, images):
         assert len(images) <= BATCH
         self.seen += len(images)
-        return np.stack([images.mean((1, 2, 3)), images[:, 0, 0, 0]], axis=1).astype(np.float32)
+        return (np.stack([images.mean((1, 2, 3)), images[:, 0, 0, 0]], axis=1).astype(np.float32),)
 
 
 class Listener:
@@ -61,7 +61,7 @@ def image(number):
 def fill(folder, ids, backbone, listener=None, pixels=None):
     cache = FeatureCache(folder, RECIPE)
     pixels = pixels or (lambda rows: (image(int(ids[row])) for row in rows))
-    count = fill_cache(cache, lambda: backbone, ids, pixels, listener)
+    count = fill_cache([cache], lambda: backbone, ids, pixels, listener)
     assert_whole(cache, ids)
     return count
 
@@ -99,7 +99,7 @@ def test_no_extractor_is_built_and_no_image_opened_if_nothing_is_missing(tmp_pat
     def fail(*_):
         raise AssertionError("for nothing")
 
-    assert fill_cache(FeatureCache(tmp_path, RECIPE), fail, ["1"], fail) == 0
+    assert fill_cache([FeatureCache(tmp_path, RECIPE)], fail, ["1"], fail) == 0
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -154,7 +154,7 @@ def test_a_bad_image_keeps_what_was_computed_before_it(tmp_path):
 
 
 def test_a_kill_loses_at_most_a_shard(tmp_path, monkeypatch):
-    monkeypatch.setattr(features, "SHARD", 2 * BATCH)
+    monkeypatch.setattr(features, "SHARD_BYTES", 2 * BATCH * 8)  # a vector has eight
     ids = numbers(5 * BATCH)
     listener = Listener(folder=tmp_path, ids=ids)
     fill(tmp_path, ids, Backbone(), listener)
@@ -187,7 +187,7 @@ def test_files_of_other_people_are_left_alone(tmp_path):
 
 
 def test_many_may_fill_the_same_cache_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(features, "SHARD", BATCH)
+    monkeypatch.setattr(features, "SHARD_BYTES", BATCH * 8)
     orders = [np.random.default_rng(seed).permutation(100).astype(str).tolist() for seed in range(6)]
     with ThreadPoolExecutor(6) as pool:
         for worker in [pool.submit(fill, tmp_path, order, Backbone()) for order in orders]:
@@ -219,8 +219,77 @@ def test_a_full_disk_is_told_and_tried_once(tmp_path, monkeypatch):
         tries.append(path)
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(features, "SHARD", BATCH)
+    monkeypatch.setattr(features, "SHARD_BYTES", BATCH * 8)
     monkeypatch.setattr(features, "atomic_write", full)
     with pytest.raises(DiskError, match="No space left"):
         fill(tmp_path, numbers(60), Backbone())
     assert len(tries) == 1
+
+
+# Several caches in one pass
+
+
+def both(images):
+    """Two outputs of one network, of different shapes."""
+    means = images.mean((1, 2, 3)).astype(np.float32)
+    return np.stack([means, -means], axis=1), np.repeat(means[:, None, None], 6, axis=1).reshape(-1, 2, 3)
+
+
+def fill_both(folder, ids, first=None):
+    """What the two caches of `ids` hold afterwards, and how many images went through."""
+    caches = FeatureCache(folder, {"name": "one"}), FeatureCache(folder, {"name": "two"}, "<f2")
+    count = fill_cache(caches, lambda: both, ids, lambda rows: (image(int(ids[row])) for row in rows), first)
+    found = np.empty((len(ids), 2), np.float32), np.empty((len(ids), 2, 3), np.float16)
+    for cache, out in zip(caches, found, strict=True):
+        cache.read(ids, out)
+    return found, count
+
+
+def test_one_pass_fills_several_caches_each_in_its_form(tmp_path, monkeypatch):
+    monkeypatch.setattr(features, "SHARD_BYTES", BATCH * 32)
+    ids = numbers(50)
+    (pairs, maps), count = fill_both(tmp_path, ids)
+    assert count == 50
+    np.testing.assert_array_equal(pairs, [[int(each), -int(each)] for each in ids])
+    np.testing.assert_array_equal(maps, np.broadcast_to(pairs[:, :1, None], (50, 2, 3)))
+    assert len(shards(tmp_path)) == 2 * 4, "both take turns by the bytes of both"
+    assert fill_both(tmp_path, ids)[1] == 0
+
+
+def test_what_one_of_them_lacks_goes_through_once_more(tmp_path):
+    cache = FeatureCache(tmp_path, {"name": "one"})
+    fill_cache(
+        [cache],
+        lambda: lambda images: both(images)[:1],
+        ["3", "4"],
+        lambda rows: (image(r + 3) for r in rows),
+    )
+    (pairs, maps), count = fill_both(tmp_path, ["4", "7", "3", "7"])
+    assert count == 3
+    np.testing.assert_array_equal(pairs[:, 0], [4, 7, 3, 7])
+    np.testing.assert_array_equal(maps[:, 0, 0], [4, 7, 3, 7])
+
+
+def test_a_stop_leaves_them_equally_far(tmp_path):
+    ids = numbers(100)
+    with pytest.raises(Stopped):
+        fill_both(tmp_path, ids, Listener(70))
+    lacking = [
+        len(FeatureCache(tmp_path, {"name": name}, dtype).missing(ids))
+        for name, dtype in (("one", "<f4"), ("two", "<f2"))
+    ]
+    assert lacking == [20, 20]
+    assert fill_both(tmp_path, ids)[1] == 20
+
+
+def test_where_vectors_lie_is_told_and_read_in_any_order(tmp_path, monkeypatch):
+    monkeypatch.setattr(features, "SHARD_BYTES", BATCH * 8)
+    ids = numbers(60)
+    fill(tmp_path, ids, Backbone())
+    cache = FeatureCache(tmp_path, RECIPE)
+    assert len(shards(tmp_path)) == 4
+    where = cache.locate(["59", "0", "17", "17"])
+    out = np.empty((3, 2), np.float32)
+    cache.gather(where[[3, 0, 1]], out)
+    np.testing.assert_array_equal(out[:, 0], [17, 59, 0])
+    assert cache.locate([]).shape == (0, 2)

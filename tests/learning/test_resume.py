@@ -1,13 +1,19 @@
 """A training that was interrupted, anywhere and in any way, ends with the same bits as one that was not."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import tiny
 
 from simpipe.errors import DiskError, StageError, Stopped
-from simpipe.learning import checkpoint, load_framework
-from simpipe.learning.head import HeadShape
+from simpipe.learning import augmentation, checkpoint, load_framework
+from simpipe.learning.head import HeadShape, standardise_on
+from simpipe.learning.inputs import Pictures, Stored
+from simpipe.learning.network import Tuning, build_network, head_only
 from simpipe.learning.samplers import BatchPlan, plan_epoch
-from simpipe.learning.trainer import Examples, Schedule, train_head
+from simpipe.learning.scoring import Examples
+from simpipe.learning.trainer import Schedule, train_network
 
 EPOCHS, BATCHES = 5, 6
 DAMAGES = {
@@ -62,22 +68,25 @@ def examples():
     features[:, 0] += labels
     order = generator.permutation(72)
     return tuple(
-        Examples(features[rows], labels[rows], np.arange(72)[rows]) for rows in (order[:48], order[48:])
+        Examples.of(Stored.plain_only(features[rows]), labels[rows]) for rows in (order[:48], order[48:])
     )
 
 
-def train(examples, folder, listener=None, lr=5e-3, patience=EPOCHS):
+def train(examples, folder, listener=None, lr=5e-3, patience=EPOCHS, **more):
     listener = listener or Listener()
     plan = BatchPlan(4, 4, "sqrt", 1.0, BATCHES, 10, 0)
     assert len(plan_epoch(examples[0].labels, plan, 0)) == BATCHES
-    schedule = Schedule("supcon", {"temperature": 0.1}, lr, 1e-2, 0.2, EPOCHS, patience, 0)
-    return train_head(*examples, HeadShape(6, 12, 0.3), plan, schedule, listener, folder), listener
+    schedule = Schedule(lr=lr, weight_decay=1e-2, warmup=0.2, epochs=EPOCHS, patience=patience, **more)
+    network = head_only(10, HeadShape(6, 12, 0.3))
+    standardise_on(network.head, examples[0].inputs.array)
+    return train_network(network, *examples, plan, schedule, listener, folder), listener
 
 
 def everything(result):
     """All that may differ, the random states of dropout included."""
-    values = [np.asarray(variable).tobytes() for variable in result.head.variables]
-    return values, result.history, result.best_epoch, result.map_at_r
+    values = [np.asarray(variable).tobytes() for variable in result.network.model.variables]
+    history = [{name: each for name, each in epoch.items() if name != "seconds"} for epoch in result.history]
+    return values, history, result.best_epoch, result.map_at_r
 
 
 @pytest.fixture(scope="module")
@@ -173,6 +182,86 @@ def test_what_is_not_finite_is_never_kept(examples, tmp_path, batch):
     assert kept is None or all(np.isfinite(array).all() for array in kept[0])
     with pytest.raises(StageError, match="diverged in epoch 1"):
         train(examples, tmp_path, lr=1e38)
+
+
+# Everything that a training may hold besides the weights of a head
+
+PICTURES, PICTURE_LABELS = tiny.pictures(24, classes=6)
+PLAIN_PLAN = BatchPlan(3, 4, "sqrt", 1.0, 4, 10, 0)
+
+
+def _pictures(rows):
+    ids = [f"id{row}" for row in rows]
+    return Pictures(tiny.reader(PICTURES[rows]), ids, augmentation.of("light"), 0)
+
+
+def _full(**tuning):
+    network = build_network(tiny.build(weights="none"), Tuning("full", **tuning), HeadShape(5, 0, 0.2), 0)
+    return network, [_pictures(rows) for rows in (np.arange(18), np.arange(18, 24))]
+
+
+def _partial():
+    tuning = Tuning("partial", 1, "gem", gem_learn=True)
+    network = build_network(tiny.build(weights="none"), tuning, HeadShape(5, 0, 0.2), 0)
+    counts = np.arange(18) % 4
+    views = np.repeat(PICTURES[:18], 1 + counts, axis=0).astype("f4")
+    views += np.random.default_rng(0).normal(0, 20, views.shape)
+    fit, val = (np.asarray(network.trunk(each), np.float16) for each in (views, PICTURES[18:].astype("f4")))
+    return network, [Stored(fit, counts), Stored.plain_only(val)]
+
+
+def _frozen():
+    features = np.random.default_rng(0).normal(size=(24, 10)).astype(np.float32)
+    features[:, 0] += PICTURE_LABELS
+    network = head_only(10, HeadShape(5, 0, 0.2))
+    return network, [Stored.plain_only(part) for part in (features[:18], features[18:])]
+
+
+SINGLE = replace(PLAIN_PLAN, mode="single_shot", classes_per_batch=2, examples_per_class_per_batch=4)
+KINDS = {
+    "partial": (_partial, PLAIN_PLAN, {"clip_norm": 0.5}),
+    "full": (_full, PLAIN_PLAN, {}),
+    "memory": (_frozen, PLAIN_PLAN, {"memory": 30}),
+    "proxies": (_frozen, PLAIN_PLAN, {"loss": "subcenter_arcface"}),
+    "confusion": (
+        _frozen, replace(PLAIN_PLAN, classes_per_batch=2, examples_per_class_per_batch=3, hard_share=1.0), {}
+    ),
+    "byol": (_full, SINGLE, {"method": "byol"}),
+    "barlow": (_partial, SINGLE, {"method": "barlow"}),
+}  # fmt: skip
+SLOW = ("full", "byol", "barlow")
+
+
+def train_kind(kind, folder, listener=None):
+    make, plan, settings = KINDS[kind]
+    network, inputs = make()
+    labels = [PICTURE_LABELS[:18], PICTURE_LABELS[18:]]
+    if "method" in settings:
+        labels = [np.full_like(part, -1) for part in labels]
+    examples = [Examples.of(each, part) for each, part in zip(inputs, labels, strict=True)]
+    listener = listener or Listener()
+    schedule = Schedule(**{"epochs": 3, "patience": 3, "lr": 5e-3, "backbone_lr": 5e-3, **settings})
+    return train_network(network, *examples, plan, schedule, listener, folder), listener.looks
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=pytest.mark.slow) if kind in SLOW else kind for kind in KINDS]
+)
+def test_every_kind_of_training_goes_on_with_the_same_bits(tmp_path, kind):
+    """Stopped after the last batch of the first epoch, in the second epoch, and killed in the third."""
+    load_framework()
+    straight, steps = train_kind(kind, None)
+    assert steps % 3 == 0 and steps > 9
+    batches = steps // 3
+    for listener in (
+        Listener(stop_at_batch=batches),
+        Listener(stop_at_batch=2),
+        Listener(kill_at_batch=batches),
+    ):
+        with pytest.raises((Stopped, Killed)):
+            train_kind(kind, tmp_path, listener)
+    result, _ = train_kind(kind, tmp_path)
+    assert everything(result) == everything(straight)
 
 
 ARRAYS = [np.arange(6, dtype=np.float32).reshape(2, 3), np.array(7), np.array([-1, 2**62])]

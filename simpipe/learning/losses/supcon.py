@@ -2,19 +2,22 @@
 
 from typing import Any
 
-from simpipe.learning.losses.pairs import masked_logsumexp, mean_over, pair_masks, valid_anchors
+from simpipe.learning.distances import to_similarity
+from simpipe.learning.losses.pairs import log_sum_exp, valid_anchors
 
 
-def supcon(embeddings: Any, labels: Any, *, temperature: float = 0.1) -> Any:
-    """SupCon, L_out (Khosla et al., arXiv:2004.11362, eq. 2), with s the cosine similarity:
+def supcon(distance: Any, positives: Any, negatives: Any, *, temperature: float = 0.1) -> Any:
+    """SupCon, L_out (Khosla et al., arXiv:2004.11362, eq. 2): for each anchor i, with similarities s,
 
-    mean over anchors i of  −1/|P_i| Σ_{p ∈ P_i} log( exp(s_ip/T) / Σ_{a ≠ i} exp(s_ia/T) )
+    −1/|P_i| Σ_{p ∈ P_i} log( exp(s_ip/T) / Σ_{a ≠ i} exp(s_ia/T) )
+
+    With two views of each image, and the image's number as its label, it is NT-Xent (Chen et al., SimCLR,
+    arXiv:2002.05709, eq. 1).
     """
     from keras import ops
 
-    positives, negatives = pair_masks(labels)
-    logits = ops.matmul(embeddings, ops.transpose(embeddings)) / temperature
-    log_total = masked_logsumexp(logits, positives + negatives)
-    count = ops.maximum(ops.sum(positives, axis=1), 1.0)
-    per_anchor = log_total - ops.sum(positives * logits, axis=1) / count
-    return mean_over(per_anchor, valid_anchors(positives, negatives))
+    logits = to_similarity(distance) / temperature
+    everyone = log_sum_exp(logits, ops.logical_or(positives, negatives))[:, 0]
+    count = ops.maximum(ops.sum(ops.cast(positives, "float32"), axis=1), 1.0)
+    pull = ops.sum(ops.where(positives, logits, 0.0), axis=1) / count
+    return everyone - pull, valid_anchors(positives, negatives)
