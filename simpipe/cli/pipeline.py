@@ -142,6 +142,8 @@ def _encoder_setting(name: str | None, runs_dir: Path) -> list[str]:
     if name is None:
         return []
     path = os.path.abspath(find_run(name, runs_dir).path)  # noqa: PTH100
+    if not Path(path, "train", "encoder.json").is_file():
+        raise UsageError(f"--encoder: the run {path} has no encoder yet", hint="finish that run first")
     return [f"train.encoder={json.dumps(path, ensure_ascii=False)}"]
 
 
@@ -228,7 +230,13 @@ def _stage_command(stage: Stage) -> Callable[..., None]:
         quiet: Quiet = False,
         verbose: Verbose = 0,
     ) -> None:
-        from simpipe.cli.rundirs import config_of, find_run, request_of, require_lasting_exclusion
+        from simpipe.cli.rundirs import (
+            config_of,
+            find_run,
+            request_of,
+            require_lasting_exclusion,
+            require_other_encoder,
+        )
         from simpipe.config import override
         from simpipe.engine.requirements import require_upstream
 
@@ -240,6 +248,7 @@ def _stage_command(stage: Stage) -> Callable[..., None]:
             if overrides:
                 config = override(config, overrides)
             require_lasting_exclusion(target, config)
+            require_other_encoder(target, config)
             source = Path(target.describe()["source"])
             gone = f"{source} is gone; it is taken as it was"
             if not source.is_dir() and gone not in console.notes:  # asked twice: also under the lock

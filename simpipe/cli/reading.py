@@ -24,7 +24,7 @@ def status(
       simpipe status --run baseline --check
     """
     from simpipe.cli.results import print_plan
-    from simpipe.cli.rundirs import FILE_KEYS, config_values, damaged_copy, find_run
+    from simpipe.cli.rundirs import COPIED_KEYS, FILE_KEYS, config_values, damaged_copy, find_run
     from simpipe.engine.lock import holder
     from simpipe.engine.plan import Request, look, plan
     from simpipe.engine.requirements import changed_libraries
@@ -34,7 +34,14 @@ def status(
     source = Path(run.describe()["source"])
     values = config_values(run)
     request = Request(
-        source, None, values, STAGE_NAMES, files=FILE_KEYS, source_may_be_gone=True, remember=False
+        source,
+        None,
+        values,
+        STAGE_NAMES,
+        files=FILE_KEYS,
+        copied=COPIED_KEYS,
+        source_may_be_gone=True,
+        remember=False,
     )
     assessments = list(plan(run, PIPELINE, look(run, PIPELINE, request)))
     busy = holder(run.path)

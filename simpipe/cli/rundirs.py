@@ -24,6 +24,9 @@ LATEST = ".latest"
 FILE_KEYS = ("train.weights", "train.backbone", "train.encoder", "ingest.table", "ingest.exclude")
 """Configuration keys that may name a file: those of `config.FILE_KEYS`, told without loading that room."""
 
+COPIED_KEYS = ("train.encoder",)
+"""Those of them whose file a run copies: it needs it no more."""
+
 EXCLUSION = "exclude.csv"
 """The run's copy of the file that `ingest.exclude` names."""
 
@@ -103,7 +106,7 @@ def request_of(source: Path, config: Any, selected: Sequence[str]) -> Request:
     """What is asked of a run, with this configuration."""
     from simpipe.config import flatten
 
-    return Request(source, config, flatten(config), selected, files=FILE_KEYS)
+    return Request(source, config, flatten(config), selected, files=FILE_KEYS, copied=COPIED_KEYS)
 
 
 def make_folders(folder: Path) -> None:

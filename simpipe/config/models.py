@@ -293,6 +293,18 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _methods_have_something_to_compare(self) -> Self:
+        strengths = self.augment.model_dump(exclude={"preset", "warmup"})
+        plain = self.augment.preset == "none" and not any(strengths.values())
+        if plain and self.train.mode == "unlabelled" and self.train.method != "whiten":
+            raise conflict(
+                ("augment.preset", "train.method"),
+                f"{self.train.method} compares two augmented views of an image, and augment.preset is none. "
+                "Set it to barlow or simclr",
+            )
+        return self
+
+    @model_validator(mode="after")
     def _map_uses_stored_neighbours(self) -> Self:
         if self.report.neighbours > self.evaluate.neighbours:
             raise conflict(

@@ -236,9 +236,9 @@ class Train(Section):
     views: Int = Field(
         default=0,
         ge=0,
-        le=64,
+        le=63,
         description="Augmented versions kept of each training image beside the image itself, more for labels "
-        "with few images; 0 to 64; full draws a new version each time",
+        "with few images; 0 to 63; full draws a new version each time",
     )
     cache_gb: float = Field(
         default=8.0,
@@ -277,7 +277,11 @@ class Train(Section):
     centres: Int | None = Field(
         default=None, ge=1, description="Centres of each label; at least 1; null is the loss's own"
     )
-    alpha: float | None = Field(default=None, gt=0, description="Weight of positives; above 0; null is 2")
+    alpha: float | None = Field(
+        default=None,
+        gt=0,
+        description="Weight of positives; above 0; null is the loss's own",
+    )
     beta: float | None = Field(default=None, gt=0, description="Weight of negatives; above 0; null is 40")
     base: float | None = Field(
         default=None, ge=-1, le=1, description="Similarity that pairs are compared with; -1 to 1; null is 0.5"
@@ -372,6 +376,16 @@ class Train(Section):
         return self
 
     @model_validator(mode="after")
+    def _methods_are_for_training_without_labels(self) -> Self:
+        if self.method != "whiten" and self.mode == "labelled":
+            raise conflict(
+                ("train.method", "train.mode"),
+                f"{self.method} trains without labels, and train.mode is labelled. Set it to unlabelled, or take "
+                "the preset unlabelled",
+            )
+        return self
+
+    @model_validator(mode="after")
     def _methods_have_views(self) -> Self:
         unlabelled = self.mode == "unlabelled" and self.method != "whiten"
         if unlabelled and self.trainable != "full" and not self.views:
@@ -383,6 +397,10 @@ class Train(Section):
 
     @model_validator(mode="after")
     def _memory_suits_the_loss(self) -> Self:
+        if self.xbm and self.mode == "unlabelled":
+            raise conflict(
+                ("train.xbm", "train.mode"), "earlier batches count with labels only. Set train.xbm to 0"
+            )
         if self.xbm and self.loss not in CROSS_BATCH:
             raise conflict(
                 ("train.xbm", "train.loss"),

@@ -31,6 +31,7 @@ class Request:
         selected: names of the stages to bring up to date, a stretch of the pipeline.
         forced: names of the stages to run even if they are fresh.
         files: configuration keys whose values are files: their contents count, not where they lie.
+        copied: those of `files` whose content the run holds; where one is gone it is taken as it was.
         source_may_be_gone: take the source for unchanged where it cannot be found.
         remember: whether memos of hashed contents may be written.
         progress: who hears of long looks at the source.
@@ -45,6 +46,7 @@ class Request:
     selected: Sequence[str]
     forced: frozenset[str] = frozenset()
     files: tuple[str, ...] = ()
+    copied: tuple[str, ...] = ()
     source_may_be_gone: bool = False
     remember: bool = True
     progress: Progress = field(default_factory=Silent)
@@ -126,7 +128,8 @@ def look(run: RunDir, stages: Sequence[Stage], request: Request) -> Request:
 def _file_hash(run: RunDir, stages: Sequence[Stage], request: Request, key: str) -> Any:
     """The hash of the file that `key` names; if it went away with the source, the one of the last time."""
     path = Path(str(request.values[key]))
-    if request.source_may_be_gone and not request.source.is_dir() and not path.exists():
+    gone = request.source_may_be_gone and not request.source.is_dir()
+    if (gone or key in request.copied) and not path.exists():
         for stage in stages:
             receipt = readable_receipt(run, stage.name) if covers(stage.config, key) else None
             if receipt:
@@ -154,11 +157,11 @@ def read_content(run: RunDir, stage: Stage, request: Request) -> Content:
 
 
 def file_hash(value: Any) -> Any:
-    """The hash of the file or folder that `value` is the absolute path of; `value` itself if it is none."""
+    """The hash of the file or SavedModel that `value` is the absolute path of; else `value` itself."""
     path = Path(str(value))
     if path.is_absolute() and path.is_file():
         return f"sha256:{sha256_file(path)}"
-    if path.is_absolute() and path.is_dir():
+    if path.is_absolute() and (path / "saved_model.pb").is_file():
         files = sorted(each for each in path.rglob("*") if each.is_file())
         return f"sha256:{digest({str(each.relative_to(path)): sha256_file(each) for each in files})}"
     return value

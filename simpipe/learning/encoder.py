@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from simpipe.errors import DamagedError, UpstreamError
 from simpipe.files import atomic_write, read_json, write_json
-from simpipe.learning import backbones, features
+from simpipe.learning import backbones, features, load_framework
 from simpipe.learning.backbones import Backbone
 from simpipe.learning.head import HeadShape, embed_all, normalise
 from simpipe.learning.network import (
@@ -133,12 +133,14 @@ class Encoder:
     folder: Path
 
     @classmethod
-    def open(cls, folder: Path) -> "Encoder":
+    def open(cls, folder: str | Path) -> "Encoder":
         """The encoder in `folder`, whose files the caller has checked.
 
         Raises:
             UpstreamError: an older version of this package made it, in another form.
         """
+        load_framework()
+        folder = Path(folder)
         record = read_json(folder / RECORD)
         if "tuning" not in record:
             raise UpstreamError(
@@ -207,6 +209,12 @@ class Encoder:
 
     def _backbone(self, weights: str) -> Backbone:
         record = self.record["backbone"]
+        if backbones.is_path(record["name"]):
+            from simpipe.learning.backbones.own import content_id
+
+            # before it is loaded, for that can run what is in it
+            if content_id(Path(record["name"])) != record["weights_id"]:
+                raise self._other_weights(record["name"])
         backbone = backbones.build(
             record["name"],
             weights=weights,
@@ -215,8 +223,11 @@ class Encoder:
             trust=record["trust"],
         )
         if weights == record["weights"] and backbone.weights_id != record["weights_id"]:
-            raise DamagedError(
-                f"the backbone's weights ({record['weights']}) are not those of {self.folder}",
-                hint="put the old weights back, or train again: simpipe train --force",
-            )
+            raise self._other_weights(record["weights"])
         return backbone
+
+    def _other_weights(self, what: str) -> DamagedError:
+        return DamagedError(
+            f"the backbone's weights ({what}) are not those of {self.folder}",
+            hint="put the old weights back, or train again: simpipe train --force",
+        )

@@ -4,6 +4,7 @@ The cache is the memo of a pure function, (image content, recipe) → vector. It
 result's identity: a miss is computed, a lost shard is computed again.
 """
 
+import errno
 import hashlib
 import io
 import os
@@ -24,7 +25,7 @@ from simpipe.progress import Progress, Silent, quiet_stderr
 BATCH = 16
 """Images in one pass; short batches are padded."""
 
-SHARD_BYTES = 16 << 20
+SHARD_BYTES = 64 << 20
 """A shard of the cache is written when it has so many."""
 
 SECONDS = 10.0
@@ -72,8 +73,9 @@ class FeatureCache:
                 return shard
             self.damaged += 1
             path.unlink()
-        except OSError:
-            pass
+        except OSError as error:
+            if error.errno == errno.EMFILE:  # no miss: to compute it all again would not help
+                raise disk_error(error, "the feature cache", self.folder) from error
         return None
 
     def _include(self, shard: npt.NDArray[Any]) -> None:
@@ -101,7 +103,7 @@ class FeatureCache:
             return
         shard = np.empty(len(fresh), [("id", _VECTOR_ID), ("vector", self.dtype, vectors.shape[1:])])
         shard["id"] = np.array(ids, _VECTOR_ID)[fresh]
-        shard["vector"] = vectors[fresh]
+        shard["vector"] = within_float16(vectors[fresh]) if self.dtype == "<f2" else vectors[fresh]
         content = io.BytesIO()
         np.save(content, shard, allow_pickle=False)
         raw = content.getvalue()
@@ -187,6 +189,11 @@ def _interpreted(function: Any) -> Callable[[npt.NDArray[np.float32]], list[npt.
         return [interpreter.get_tensor(target) for target in targets]
 
     return run
+
+
+def within_float16(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float16]:
+    """`values` as float16, those beyond its range at its ends: activations of random weights can be large."""
+    return np.clip(values, -65504, 65504).astype(np.float16)
 
 
 def in_batches(extract: Extractor, inputs: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float32], ...]:

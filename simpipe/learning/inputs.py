@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from simpipe.learning.augmentation import Augmentation, Drawn, apply, draw, view_seed
-from simpipe.learning.features import Extractor, FeatureCache, Pixels, in_batches
+from simpipe.learning.features import Extractor, FeatureCache, Pixels, in_batches, within_float16
 from simpipe.learning.samplers import Batch, view_of
 
 Ints = npt.NDArray[np.int64]
@@ -114,7 +114,7 @@ class Pictures:
             yield pixels, draws > 0, {name: each for name, each in drawn.items() if each is not None}
 
     def _passed(self, images: Array) -> Array:
-        return images if self.through is None else in_batches(self.through, images)[0].astype(np.float16)
+        return images if self.through is None else within_float16(in_batches(self.through, images)[0])
 
 
 def _augmented(images: Any, changed: Any, parameters: dict[str, Any]) -> Any:

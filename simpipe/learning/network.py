@@ -9,12 +9,10 @@ trunk: its inputs are the images.
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from simpipe.errors import UsageError
 from simpipe.learning.backbones import Backbone
 from simpipe.learning.backbones.cut import freeze_batch_norms, hasten_batch_norms, split
-from simpipe.learning.features import Extractor, compiled
+from simpipe.learning.features import Extractor, compiled, within_float16
 from simpipe.learning.head import HeadShape, build_head
 from simpipe.learning.pooling import build_pooling, pool
 
@@ -141,6 +139,6 @@ def chained(trunk: Extractor, body: Extractor) -> Extractor:
     """From images to features through both, with the rounding to float16 that cached inputs have."""
 
     def extract(images: Any) -> Any:
-        return body(trunk(images)[0].astype(np.float16))
+        return body(within_float16(trunk(images)[0]))
 
     return extract

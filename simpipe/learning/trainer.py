@@ -111,10 +111,11 @@ def train_network(
     """
     progress = progress or Silent()
     classes, codes = np.unique(train.labels, return_inverse=True)
-    codes = np.arange(len(train)) if schedule.method else codes
+    each_its_own = schedule.method is not None or plan.mode == "single_shot"
+    codes = np.arange(len(train)) if each_its_own else codes
     steps = len(plan_epoch(codes, plan, 0))
     with scope_of(strategy):
-        objective = _objective(network, schedule, len(classes), steps * schedule.epochs)
+        objective = _objective(network, schedule, int(codes.max()) + 1, steps * schedule.epochs)
         optimizers = _optimizers(network, objective, schedule, steps * schedule.epochs)
     step = _training_step(network, objective, optimizers, schedule, steps * schedule.epochs, strategy)
     score = _Scorer(network, train, val)
@@ -141,7 +142,7 @@ def train_network(
         settled = (state.epoch + 1) * steps >= SETTLED or state.epoch + 1 == schedule.epochs
         if objective.projected is not None and settled:
             refuse_collapse(np.asarray(objective.projected(found.embeddings[:RANKED])), state.epoch + 1)
-        if plan.hard_share and not schedule.method:
+        if plan.hard_share and not each_its_own:
             state.confusion = score.confusion(classes)
         rank = effective_rank(found.embeddings[:RANKED])
         state.end_epoch(found.map_at_r, rank, time.monotonic() - started)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from simpipe.engine.stage import Context
 from simpipe.errors import DamagedError, UsageError
 from simpipe.files import atomic_write, read_json, sha256_file
+from simpipe.learning.backbones import is_path
 
 if TYPE_CHECKING:
     from simpipe.config import Config
@@ -15,7 +16,7 @@ def adopt(ctx: Context) -> None:
     """Copy the encoder that `train.encoder` names, and say what of it matters for these data.
 
     Raises:
-        UsageError: there is no encoder, or the copies that ingest keeps are too small for it.
+        UsageError: there is no encoder, or it needs code that is not trusted.
         DamagedError: its files are not what belongs together.
     """
     config: Config = ctx.config
@@ -24,20 +25,22 @@ def adopt(ctx: Context) -> None:
     weights = path.parent / "encoder.weights.h5"
     if not weights.is_file() or sha256_file(weights) != record["weights_sha256"]:
         raise DamagedError(f"{weights} is missing or is not what {path} says", hint="train that run again")
-    backbone = record["backbone"]
-    if backbone["input_size"] > config.ingest.copy_side:
+    name = str(record["backbone"]["name"])
+    if is_path(name) and not config.train.trust:
         raise UsageError(
-            f"the encoder looks at {backbone['input_size']} pixels, but copies of large images have "
-            f"{config.ingest.copy_side} (ingest.copy_side)",
-            hint=f"--set ingest.copy_side={backbone['input_size']}",
+            f"train.encoder: it is built on a network of its maker's, {name}, and loading that can run code",
+            hint="set train.trust=true if you know the file",
         )
     run = path.parent.parent
     ctx.progress.note(f"the encoder of {run} is used as it is")
-    if len(seen := _trained_on(ctx, run)):
+    images, labels = _known_to(ctx, run)
+    if images:
         ctx.progress.note(
-            f"{len(seen):,} of the images that are tested here trained that encoder: the accuracy on them "
+            f"{images:,} of the images that are tested here trained that encoder: the accuracy on them "
             "says little about new images"
         )
+    if labels:
+        ctx.progress.note(f"held out here, but known to the encoder and so not unseen: {', '.join(labels)}")
     atomic_write(ctx.out / "encoder.weights.h5", weights.read_bytes())
     atomic_write(ctx.out / "encoder.json", path.read_bytes())
 
@@ -62,13 +65,17 @@ def _record(path: Path) -> dict[str, Any]:
     return document
 
 
-def _trained_on(ctx: Context, run: Path) -> set[str]:
-    """Contents of test images here that are train or val images there; none where that is not known."""
+def _known_to(ctx: Context, run: Path) -> tuple[int, list[str]]:
+    """What that run trained on and is a query here: how many images, and which held-out labels."""
     from simpipe.data.manifest import read_samples
 
     there = run / "ingest" / "samples.parquet"
     if not there.is_file():
-        return set()
+        return 0, []
     old, new = read_samples(there), read_samples(ctx.path("ingest/samples.parquet"))
-    used = {content for split in ("train", "val") for content in old.sha256[old.rows(split)].tolist()}
-    return used & set(new.sha256[new.rows("test")].tolist())
+    trained = [*old.rows("train"), *old.rows("val")]
+    held_out = [row for split in ("unseen_calib", "unseen_test") for row in new.rows(split)]
+    tested = [*new.rows("val"), *new.rows("test"), *held_out]
+    images = set(old.sha256[trained].tolist()) & set(new.sha256[tested].tolist())
+    labels = set(old.label[trained].tolist()) & set(new.label[held_out].tolist())
+    return len(images), sorted(labels - {""})

@@ -18,7 +18,16 @@ if TYPE_CHECKING:
 @stage(
     version=2,
     reads=("ingest/samples.parquet",),
-    config=("sampler", "augment.warmup", "train.encoder", "train.mode", "train.method", "seed"),
+    config=(
+        "sampler",
+        "augment.warmup",
+        "train.encoder",
+        "train.mode",
+        "train.method",
+        "train.views",
+        "train.trainable",
+        "seed",
+    ),
     outputs=("sampler.json",),
     logs=("sampler_report.json",),
 )
@@ -72,7 +81,8 @@ def sampler(ctx: Context) -> None:
         )
     plan = plan_of(document)
     write_json(ctx.out / "sampler.json", document)
-    write_json(ctx.out / "sampler_report.json", describe_epoch(samples.label_id[rows], plan))
+    views = None if config.train.trainable == "full" else config.train.views
+    write_json(ctx.out / "sampler_report.json", describe_epoch(samples.label_id[rows], plan, views=views))
 
 
 def _no_training(config: "Config") -> str:

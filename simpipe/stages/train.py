@@ -72,10 +72,11 @@ def _train(ctx: Context) -> "tuple[list[dict[str, Any]], bytes]":
     prepared = prepare(ctx, images)
     plan = plan_of(document)
     if not _has_views(images, prepared):
-        if settings.mode == "unlabelled":
+        if plan.mode == "single_shot":
             raise UsageError(
-                f"{settings.method} compares two views of an image, and there is one of each",
-                hint="set augment.preset to barlow, or where it is so give train.cache_gb more room",
+                "training compares two views of an image (sampler.mode: single_shot, or no labels), and there "
+                "is one of each",
+                hint="set train.views=8 and an augment.preset; or give train.cache_gb more room",
             )
         plan = replace(plan, single_image="keep")  # or one view would be its own positive
     fit, val = _examples(ctx, images, prepared)
@@ -121,15 +122,17 @@ def _train(ctx: Context) -> "tuple[list[dict[str, Any]], bytes]":
         for number, trained in enumerate(trainings, 1)
         for epoch in trained.history
     ]
-    return history, _sheet(ctx, images)
+    return history, _sheet(ctx, images, prepared)
 
 
 def _has_views(images: "Images", prepared: "Prepared") -> bool:
     """Whether two draws of a training image can be two pictures."""
     from simpipe.learning.augmentation import Augmentation
-    from simpipe.learning.inputs import Stored
+    from simpipe.learning.inputs import Pictures, Stored
 
-    kept = not isinstance(prepared.fit, Stored) or bool(prepared.fit.views.any())
+    if isinstance(prepared.fit, Pictures):
+        return prepared.fit.augmentation != Augmentation()
+    kept = isinstance(prepared.fit, Stored) and bool(prepared.fit.views.any())
     return kept and images.augmentation != Augmentation()
 
 
@@ -217,7 +220,7 @@ def _cache_tuned(
     )
 
 
-def _sheet(ctx: Context, images: "Images") -> bytes:
+def _sheet(ctx: Context, images: "Images", prepared: "Prepared") -> bytes:
     """A picture of some training images and augmented views of them; nothing where training saw none."""
     import numpy as np
 
@@ -226,7 +229,7 @@ def _sheet(ctx: Context, images: "Images") -> bytes:
     from simpipe.stages.features import pixel_reader
 
     config: Config = ctx.config
-    if config.augment.preset == "none" or not (images.views.any() or images.tuning.trainable == "full"):
+    if not _has_views(images, prepared):
         return b""
     chosen = np.random.default_rng(config.seed).permutation(len(images.fit))[:SHEET_ROWS]
     read = pixel_reader(ctx, images.record, images.samples)

@@ -149,12 +149,13 @@ def _partial(ctx: Context, images: Images, pixels: Pixels, features: FeatureCach
 
 def _pictures(images: Images, pixels: Pixels, trunk: Any) -> tuple[Inputs, Inputs]:
     through = None if trunk is None else trunk_extractor(trunk)
+    drawn = images.augmentation if trunk is None or images.views.any() else Augmentation()
 
     def of(rows: Ints) -> Pictures:
         def read(positions: Ints) -> Iterator[npt.NDArray[Any]]:
             return pixels(rows[positions])
 
-        return Pictures(read, images.ids(rows), images.augmentation, images.seed, through)
+        return Pictures(read, images.ids(rows), drawn, images.seed, through)
 
     return of(images.fit), of(images.val)
 

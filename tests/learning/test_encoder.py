@@ -94,7 +94,7 @@ def test_an_encoder_gives_what_its_network_gave(tmp_path, tuning, weights):
         inputs = IMAGES.astype("f4")
     else:
         inputs = np.asarray(network.trunk(IMAGES.astype("f4"))).astype(np.float16).astype("f4")
-    found = embeddings(Encoder.open(tmp_path))
+    found = embeddings(Encoder.open(str(tmp_path)))
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
     # TensorFlow and TensorFlow Lite may round an activation to different neighbours in float16
     loose = 1e-3 if network.trunk is not None else 1e-5

@@ -317,3 +317,15 @@ def test_only_scored_rows_count_and_no_duplicate_helps():
     found = score(np.arange(24), one, (of_fit, 100 + np.arange(12)))
     assert found == pytest.approx(by_hand(without, one), abs=1e-6)
     assert found != pytest.approx(by_hand(np.arange(24), one), abs=1e-6)
+
+
+def test_in_single_shot_each_image_is_its_own_label(blobs):
+    """With one label for all a loss over pairs would have no negative, and cost nothing."""
+    generator = np.random.default_rng(0)
+    images = generator.normal(size=(40, 1, 18)).astype(np.float32)
+    views = (images + 0.1 * generator.normal(size=(40, 3, 18))).astype(np.float32).reshape(-1, 18)
+    fit = Examples.of(Stored(views, np.full(40, 2)), np.zeros(40, np.int64))
+    plan = BatchPlan(4, 8, "sqrt", 1.0, 1, 1, 0, mode="single_shot")
+    network = head_only(18, HeadShape(8, 0, 0.0), 0)
+    trained = train_network(network, fit, fit, plan, Schedule(epochs=1))
+    assert trained.history[0]["loss"] > 0.1

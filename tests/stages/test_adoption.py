@@ -53,12 +53,10 @@ class Place:
     def write(self, record: object) -> None:
         (self.train / "encoder.json").write_text(json.dumps(record))
 
-    def adopt(self, copy_side: int = 384) -> list[str]:
+    def adopt(self, trust: bool = False) -> list[str]:
         """The notes; the files lie in `out`."""
-        config = SimpleNamespace(
-            train=SimpleNamespace(encoder=str(self.train / "encoder.json")),
-            ingest=SimpleNamespace(copy_side=copy_side),
-        )
+        settings = SimpleNamespace(encoder=str(self.train / "encoder.json"), trust=trust)
+        config = SimpleNamespace(train=settings)
         ctx = SimpleNamespace(
             config=config,
             out=self.out,
@@ -135,20 +133,23 @@ def test_a_record_that_is_cut_short_is_damaged(place):
         place.adopt()
 
 
-def test_copies_that_are_too_small_are_refused(place):
-    assert place.adopt(copy_side=224)
-    with pytest.raises(UsageError, match=r"looks at 224 pixels.*have 192") as error:
-        place.adopt(copy_side=192)
-    assert error.value.hint == "--set ingest.copy_side=224"
+def test_an_encoder_on_a_network_of_another_person_wants_trust(place):
+    """The record may come from anyone, and says of itself that it is trusted."""
+    place.write({**RECORD, "backbone": {"name": "/home/x/model.keras", "trust": True}})
+    with pytest.raises(UsageError, match="loading that can run code") as error:
+        place.adopt()
+    assert "train.trust=true" in error.value.hint and place.taken() == []
+    assert place.adopt(trust=True)
 
 
 def test_images_that_trained_it_and_are_tested_here_are_told(place):
-    here = {f"c{number}": "test" for number in range(6)} | {"c6": "train", "c7": "val"}
+    here = {f"c{number}": "test" for number in range(5)} | {"c5": "unseen_test", "c6": "train", "c7": "val"}
     there = {"c0": "train", "c1": "val", "c2": "test", "c3": "unseen_test", "c6": "train", "x": "train"}
     write_samples(place.samples, samples(here))
     write_samples(place.run / "ingest/samples.parquet", samples(there))
-    _, note = place.adopt()
+    _, note, known = place.adopt()
     assert note.startswith("2 of the images that are tested here trained that encoder")
+    assert known == "held out here, but known to the encoder and so not unseen: a"
 
 
 @pytest.mark.parametrize("there", [{"c2": "test", "c3": "unseen_calib"}, None])
@@ -219,7 +220,7 @@ def test_a_second_folder_with_the_encoder_of_the_first(tmp_path):
     assert "nothing is sampled" in notes and "is used as it is" in notes
     old, new = (read_samples(run / "ingest/samples.parquet") for run in (first, second))
     used = {content for split in ("train", "val") for content in old.sha256[old.rows(split)].tolist()}
-    familiar = used & set(new.sha256[new.rows("test")].tolist())
+    familiar = used & set(new.sha256[[*new.rows("val"), *new.rows("test")]].tolist())
     assert familiar and f"{len(familiar)} of the images that are tested here trained that" in notes
     assert json.loads((second / "sampler/sampler.json").read_text())["training"] is False
     assert len((second / "train/history.csv").read_text().splitlines()) == 1, "no epoch"
@@ -240,6 +241,10 @@ def test_a_second_folder_with_the_encoder_of_the_first(tmp_path):
     assert found["results"][0]["neighbours"][0]["distance"] == pytest.approx(0, abs=1e-5)
 
     assert ran(adopting(tmp_path)) == [], "all is fresh"
+    named = ("run", "new", *SETTINGS, "--encoder", "quick")
+    assert ran(simpipe(tmp_path, *named, "--name", "second", "--json")) == [], "the same, by the run's name"
+    planned = simpipe(tmp_path, *named, "--dry-run")
+    assert planned.returncode == 0 and "runs/new" in planned.stdout + planned.stderr, "called like its data"
     assert "train" in ran(simpipe(tmp_path, "run", "old", *SETTINGS, "--set", "train.lr=1e-3", "--json"))
     again = ran(adopting(tmp_path))
     assert {"train", "index", "evaluate"} <= set(again) and "ingest" not in again

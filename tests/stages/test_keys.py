@@ -71,7 +71,6 @@ STALE: dict[str, tuple[Any, str]] = {
     "augment.erase": (0.25, "train"),
     "train.encoder": ("/nowhere/run/train/encoder.json", "sampler train"),
     "train.mode": ("unlabelled", "sampler train"),
-    "train.method": ("simclr", "sampler train"),
     "train.backbone": ("efficientnet_b0", "train"),
     "train.trust": (True, "train"),
     "train.weights": ("none", "train"),
@@ -79,9 +78,9 @@ STALE: dict[str, tuple[Any, str]] = {
     "train.pooling": ("max", "train"),
     "train.gem_p": (2.0, "train"),
     "train.gem_learn": (True, "train"),
-    "train.trainable": ("partial", "train"),
+    "train.trainable": ("partial", "sampler train"),
     "train.unfreeze": (1, "train"),
-    "train.views": (2, "train"),
+    "train.views": (2, "sampler train"),
     "train.cache_gb": (1.0, "train"),
     "train.embedding_size": (64, "train"),
     "train.hidden": (0, "train"),
@@ -119,6 +118,9 @@ STALE: dict[str, tuple[Any, str]] = {
     "report.max_mb": (5, "report"),
 }
 """Each key: a value that is not the default, and the stages that it alone makes stale."""
+
+WITHOUT_LABELS = ["train.mode=unlabelled", "train.views=8", "train.method=simclr"]
+"""How train.method comes to another value: with labels there is none."""
 
 OF_OTHER_LOSSES = {
     "train.margin": (0.2, "triplet"),
@@ -166,7 +168,7 @@ def changed(key: str, value: Any) -> dict[str, Any]:
 
 
 def test_the_table_has_every_key_and_no_other():
-    assert sorted([*STALE, *OF_OTHER_LOSSES]) == sorted(flatten(Config()))
+    assert sorted([*STALE, *OF_OTHER_LOSSES, "train.method"]) == sorted(flatten(Config()))
 
 
 def test_nothing_is_stale_without_a_change(run):
@@ -184,6 +186,14 @@ def test_a_key_makes_exactly_its_stages_stale(run, key):
     assert {each.state for each in found} == {"fresh", "stale"}
     for each in found:
         assert [(reason.code, reason.key) for reason in each.reasons] == [("config", key)] * each.runs
+
+
+def test_a_method_belongs_to_training_without_labels_and_makes_it_stale(run):
+    with pytest.raises(ConfigError, match="simclr trains without labels"):
+        override(Config(), WITHOUT_LABELS[1:])
+    found = [assess(run, stage, request(flatten(override(Config(), WITHOUT_LABELS)))) for stage in PIPELINE]
+    assert [each.stage.name for each in found if each.state == "stale"] == ["sampler", "train"]
+    assert {"train.method"} <= {reason.key for each in found for reason in each.reasons}
 
 
 @pytest.mark.parametrize("key", OF_OTHER_LOSSES)

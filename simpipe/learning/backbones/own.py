@@ -60,17 +60,18 @@ def build(name: str, weights: str, input_size: int | None, trust: bool) -> Backb
         name,
         _wrapped(name, network, size),
         size,
-        f"sha256:{_content(path)}",
+        content_id(path),
         pretrained=True,
         trainable=single,
     )
 
 
-def _content(path: Path) -> str:
+def content_id(path: Path) -> str:
+    """What the file, or the files of the folder, at `path` are as a hash; nothing of them is run."""
     if path.is_file():
-        return sha256_file(path)
+        return f"sha256:{sha256_file(path)}"
     files = sorted(each for each in path.rglob("*") if each.is_file())
-    return digest({each.relative_to(path).as_posix(): sha256_file(each) for each in files})
+    return f"sha256:{digest({each.relative_to(path).as_posix(): sha256_file(each) for each in files})}"
 
 
 def _load(path: Path, single: bool) -> _Network:
