@@ -380,8 +380,8 @@ class Train(Section):
         if self.method != "whiten" and self.mode == "labelled":
             raise conflict(
                 ("train.method", "train.mode"),
-                f"{self.method} trains without labels, and train.mode is labelled. Set it to unlabelled, or take "
-                "the preset unlabelled",
+                f"{self.method} trains without labels, and train.mode is labelled. Set it to unlabelled, or "
+                "take the preset unlabelled",
             )
         return self
 

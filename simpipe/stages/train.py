@@ -74,8 +74,8 @@ def _train(ctx: Context) -> "tuple[list[dict[str, Any]], bytes]":
     if not _has_views(images, prepared):
         if plan.mode == "single_shot":
             raise UsageError(
-                "training compares two views of an image (sampler.mode: single_shot, or no labels), and there "
-                "is one of each",
+                "training compares two views of an image (sampler.mode: single_shot, or no labels), and "
+                "there is one of each",
                 hint="set train.views=8 and an augment.preset; or give train.cache_gb more room",
             )
         plan = replace(plan, single_image="keep")  # or one view would be its own positive
