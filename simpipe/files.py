@@ -100,6 +100,14 @@ def digest(document: Any) -> str:
     return hashlib.sha256(canonical_json(document).encode()).hexdigest()
 
 
+def content_id(path: Path) -> str:
+    """What the file, or the files of the folder, at `path` are, as `sha256:…`; nothing of them is run."""
+    if path.is_file():
+        return f"sha256:{sha256_file(path)}"
+    files = sorted(each for each in path.rglob("*") if each.is_file())
+    return f"sha256:{digest({each.relative_to(path).as_posix(): sha256_file(each) for each in files})}"
+
+
 def pretty_json(document: Any) -> str:
     """`document` as sorted and indented JSON: for people, for `diff`, and for equal bytes."""
     text = json.dumps(document, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)

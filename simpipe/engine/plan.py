@@ -17,7 +17,7 @@ from simpipe.engine.rundir import (
 )
 from simpipe.engine.stage import Content, Stage, covers, declared
 from simpipe.errors import DamagedError, NewerError, UpstreamError, UsageError
-from simpipe.files import digest, sha256_file
+from simpipe.files import content_id, digest
 from simpipe.progress import Progress, Silent
 
 
@@ -159,12 +159,8 @@ def read_content(run: RunDir, stage: Stage, request: Request) -> Content:
 def file_hash(value: Any) -> Any:
     """The hash of the file or SavedModel that `value` is the absolute path of; else `value` itself."""
     path = Path(str(value))
-    if path.is_absolute() and path.is_file():
-        return f"sha256:{sha256_file(path)}"
-    if path.is_absolute() and (path / "saved_model.pb").is_file():
-        files = sorted(each for each in path.rglob("*") if each.is_file())
-        return f"sha256:{digest({str(each.relative_to(path)): sha256_file(each) for each in files})}"
-    return value
+    known = path.is_absolute() and (path.is_file() or (path / "saved_model.pb").is_file())
+    return content_id(path) if known else value
 
 
 def assess(run: RunDir, stage: Stage, request: Request, dirty: frozenset[str] = frozenset()) -> Assessment:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from simpipe.errors import DamagedError, UpstreamError
-from simpipe.files import atomic_write, read_json, write_json
+from simpipe.files import atomic_write, content_id, read_json, write_json
 from simpipe.learning import backbones, features, load_framework
 from simpipe.learning.backbones import Backbone
 from simpipe.learning.head import HeadShape, embed_all, normalise
@@ -209,14 +209,12 @@ class Encoder:
 
     def _backbone(self, weights: str) -> Backbone:
         record = self.record["backbone"]
-        if backbones.is_path(record["name"]):
-            from simpipe.learning.backbones.own import content_id
-
-            # before it is loaded, for that can run what is in it
-            if content_id(Path(record["name"])) != record["weights_id"]:
-                raise self._other_weights(record["name"])
+        name = record["name"]
+        # before it is loaded, for that can run what is in it
+        if backbones.is_path(name) and content_id(Path(name)) != record["weights_id"]:
+            raise self._other_weights(name)
         backbone = backbones.build(
-            record["name"],
+            name,
             weights=weights,
             input_size=record["input_size"],
             seed=record["seed"],

@@ -37,7 +37,7 @@ def sampler(ctx: Context) -> None:
 
     from simpipe.data.manifest import read_samples
     from simpipe.errors import DataError
-    from simpipe.learning.samplers import describe_epoch
+    from simpipe.learning.samplers import BatchPlan, describe_epoch
 
     config: Config = ctx.config
     if reason := _no_training(config):
@@ -53,23 +53,26 @@ def sampler(ctx: Context) -> None:
             "and set ingest.labels=required",
         )
     settings = config.sampler
+    plan = BatchPlan(
+        classes_per_batch=settings.classes_per_batch,
+        examples_per_class_per_batch=settings.examples_per_class_per_batch,
+        balance=settings.balance,
+        coverage=settings.coverage,
+        min_batches=settings.min_batches,
+        max_repeat=settings.max_repeat,
+        seed=config.seed,
+        mode=settings.mode if config.train.mode == "labelled" else "single_shot",
+        effective_beta=settings.effective_beta,
+        hard_share=settings.hard_share,
+        warmup_epochs=config.augment.warmup,
+        single_image=settings.single_image,
+    )
     document = {
         "schema": "simpipe.sampler/1",
         "training": True,
         "class_list": settings.class_list,
         "total_examples_per_class": settings.total_examples_per_class,
-        "classes_per_batch": settings.classes_per_batch,
-        "examples_per_class_per_batch": settings.examples_per_class_per_batch,
-        "balance": settings.balance,
-        "coverage": settings.coverage,
-        "min_batches": settings.min_batches,
-        "max_repeat": settings.max_repeat,
-        "seed": config.seed,
-        "mode": settings.mode if config.train.mode == "labelled" else "single_shot",
-        "effective_beta": settings.effective_beta,
-        "hard_share": settings.hard_share,
-        "warmup_epochs": config.augment.warmup,
-        "single_image": settings.single_image,
+        **plan.to_json(),
     }
     rows = training_rows(samples, document)
     classes = len(np.unique(samples.label_id[rows]))
@@ -79,7 +82,6 @@ def sampler(ctx: Context) -> None:
             hint="add images, hold out fewer with ingest.val, ingest.test and ingest.unseen, or name more "
             "labels in sampler.class_list",
         )
-    plan = plan_of(document)
     write_json(ctx.out / "sampler.json", document)
     views = None if config.train.trainable == "full" else config.train.views
     write_json(ctx.out / "sampler_report.json", describe_epoch(samples.label_id[rows], plan, views=views))

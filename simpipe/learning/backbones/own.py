@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from simpipe.errors import UsageError
-from simpipe.files import digest, sha256_file
+from simpipe.files import content_id
 from simpipe.learning.backbones import Backbone
 
 _ENDPOINT = "serving_default"
@@ -64,14 +64,6 @@ def build(name: str, weights: str, input_size: int | None, trust: bool) -> Backb
         pretrained=True,
         trainable=single,
     )
-
-
-def content_id(path: Path) -> str:
-    """What the file, or the files of the folder, at `path` are as a hash; nothing of them is run."""
-    if path.is_file():
-        return f"sha256:{sha256_file(path)}"
-    files = sorted(each for each in path.rglob("*") if each.is_file())
-    return f"sha256:{digest({each.relative_to(path).as_posix(): sha256_file(each) for each in files})}"
 
 
 def _load(path: Path, single: bool) -> _Network:

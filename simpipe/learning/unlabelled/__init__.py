@@ -35,14 +35,12 @@ class Method(NamedTuple):
         where: its objective, as "module:function".
         predictor: whether it has a predictor behind the projector.
         target: whether it has a target network, a moving average of encoder and projector.
-        views: augmented views of each image.
         parameters: keywords of the objective that the configuration sets.
     """
 
     where: str
     predictor: bool = False
     target: bool = False
-    views: int = 2
     parameters: tuple[str, ...] = ()
 
 

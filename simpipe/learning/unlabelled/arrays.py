@@ -2,12 +2,7 @@
 
 from typing import Any
 
-
-def unit(vectors: Any) -> Any:
-    """Rows of length 1; a zero row stays zero, and its gradient finite."""
-    from keras import ops
-
-    return vectors / ops.sqrt(ops.maximum(ops.sum(vectors**2, axis=1, keepdims=True), 1e-12))
+from simpipe.learning.distances import unit
 
 
 def cosine_to_fixed(predictions: Any, targets: Any) -> Any:

@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from simpipe.learning.distances import unit
 from simpipe.learning.unlabelled import View
-from simpipe.learning.unlabelled.arrays import unit
 
 ITSELF = -1e9
 """Stands for minus infinity under an exponential: finite, so that its gradient is 0 and not NaN."""
