@@ -176,6 +176,7 @@ def print_matches(results: "Sequence[QueryResult]") -> None:
         called = match.label or f"unknown (nearest is {match.nearest_label})"
         if match.nearest_label is None:
             called = "like these images" if match.familiar else "unlike these images"
+            called = "the most similar images" if match.threshold is None else called
         limit = "no threshold" if match.threshold is None else f"threshold {match.threshold:.3f}"
         print(f"{result.query}: {called}   distance {match.distance:.3f}, {limit}")
         for neighbour in result.neighbours:

@@ -326,6 +326,11 @@ class Train(Section):
         le=1,
         description="Share of all steps in which an angular margin rises to its value; 0 to 1",
     )
+    head_epochs: Int = Field(
+        default=0,
+        ge=0,
+        description="Epochs in which the head learns alone, before partial or full training; at least 0",
+    )
     epochs: Int = Field(default=20, ge=1, description="Most epochs; at least 1")
     patience: Int = Field(
         default=8, ge=1, description="Epochs without a better MAP@R on val before training stops; at least 1"
@@ -373,6 +378,25 @@ class Train(Section):
                     (f"train.{name}", "train.loss"),
                     f"the loss {self.loss} has no {name}. Set it to null, or take one that has: {others}",
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _a_loss_gets_one_margin(self) -> Self:
+        if self.soft_margin and self.margin is not None:
+            raise conflict(
+                ("train.margin", "train.soft_margin"),
+                "a soft margin takes the place of a margin. Set one of the two to null",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _gem_can_learn(self) -> Self:
+        if self.gem_learn and (self.pooling != "gem" or self.trainable == "frozen"):
+            raise conflict(
+                ("train.gem_learn", "train.pooling", "train.trainable"),
+                "an exponent is learned with train.pooling: gem, and train.trainable: partial or full, only. "
+                "Set train.gem_learn to false, or those",
+            )
         return self
 
     @model_validator(mode="after")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from simpipe.config import Config
     from simpipe.learning.features import FeatureCache
     from simpipe.learning.network import Network
+    from simpipe.learning.samplers import BatchPlan
     from simpipe.learning.scoring import Examples
     from simpipe.learning.trainer import Trained
     from simpipe.stages.views import Images, Prepared
@@ -88,6 +89,8 @@ def _train(ctx: Context) -> "tuple[list[dict[str, Any]], bytes]":
         with scope_of(strategy):
             network = network_of(ctx, images, seed)
         _standardise(ctx, network, images, prepared)
+        if settings.head_epochs and network.body is not None and settings.mode == "labelled":
+            _train_head(ctx, network, images, prepared, fit, val, replace(plan, seed=seed))
         set_precision(network, precision_of(settings.precision))
         folder = ctx.checkpoints / str(seed) if settings.repeats > 1 else ctx.checkpoints
         order = replace(plan, seed=seed)
@@ -142,6 +145,42 @@ def _standardise(ctx: Context, network: "Network", images: "Images", prepared: "
 
     ids = images.ids(images.fit)
     standardise_on(network.head, scratch_features(ctx, prepared.features, ids, images.dim))
+
+
+def _train_head(
+    ctx: Context,
+    network: "Network",
+    images: "Images",
+    prepared: "Prepared",
+    fit: "Examples",
+    val: "Examples",
+    plan: "BatchPlan",
+) -> None:
+    """Train the head of `network` alone, on the pretrained features of plain images: that takes seconds.
+
+    What follows then changes the backbone for a head that knows the labels, not for a random one (linear
+    probing before fine-tuning: Kumar et al., arXiv:2202.10054).
+    """
+    from simpipe.learning.inputs import Stored
+    from simpipe.learning.network import Network
+    from simpipe.learning.trainer import train_network
+    from simpipe.stages.views import scratch_features
+
+    config: Config = ctx.config
+
+    def features(part: "Examples", rows: "npt.NDArray[np.int64]") -> "Examples":
+        array = scratch_features(ctx, prepared.features, images.ids(rows), images.dim)
+        return replace(part, inputs=Stored.plain_only(array))
+
+    schedule = replace(schedule_of(config, plan.seed), epochs=config.train.head_epochs)
+    train_network(
+        Network(network.head, network.head),
+        features(fit, images.fit),
+        features(val, images.val),
+        replace(plan, single_image="keep"),
+        schedule,
+        ctx.progress,
+    )
 
 
 def _examples(ctx: Context, images: "Images", prepared: "Prepared") -> "tuple[Examples, Examples]":

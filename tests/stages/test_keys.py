@@ -77,7 +77,6 @@ STALE: dict[str, tuple[Any, str]] = {
     "train.input_size": (64, "train"),
     "train.pooling": ("max", "train"),
     "train.gem_p": (2.0, "train"),
-    "train.gem_learn": (True, "train"),
     "train.trainable": ("partial", "sampler train"),
     "train.unfreeze": (1, "train"),
     "train.views": (2, "sampler train"),
@@ -96,6 +95,7 @@ STALE: dict[str, tuple[Any, str]] = {
     "train.clip_norm": (1.0, "train"),
     "train.warmup": (0.0, "train"),
     "train.margin_warmup": (0.0, "train"),
+    "train.head_epochs": (1, "train"),
     "train.epochs": (1, "train"),
     "train.patience": (1, "train"),
     "train.precision": ("float32", "train"),
@@ -118,6 +118,9 @@ STALE: dict[str, tuple[Any, str]] = {
     "report.max_mb": (5, "report"),
 }
 """Each key: a value that is not the default, and the stages that it alone makes stale."""
+
+LEARNED_GEM = ["train.trainable=partial", "train.pooling=gem", "train.gem_learn=true"]
+"""How train.gem_learn comes to another value: frozen features have no exponent to learn."""
 
 WITHOUT_LABELS = ["train.mode=unlabelled", "train.views=8", "train.method=simclr"]
 """How train.method comes to another value: with labels there is none."""
@@ -168,7 +171,7 @@ def changed(key: str, value: Any) -> dict[str, Any]:
 
 
 def test_the_table_has_every_key_and_no_other():
-    assert sorted([*STALE, *OF_OTHER_LOSSES, "train.method"]) == sorted(flatten(Config()))
+    assert sorted([*STALE, *OF_OTHER_LOSSES, "train.method", "train.gem_learn"]) == sorted(flatten(Config()))
 
 
 def test_nothing_is_stale_without_a_change(run):
@@ -194,6 +197,20 @@ def test_a_method_belongs_to_training_without_labels_and_makes_it_stale(run):
     found = [assess(run, stage, request(flatten(override(Config(), WITHOUT_LABELS)))) for stage in PIPELINE]
     assert [each.stage.name for each in found if each.state == "stale"] == ["sampler", "train"]
     assert {"train.method"} <= {reason.key for each in found for reason in each.reasons}
+
+
+def test_a_learned_exponent_belongs_to_gem_that_is_trained_and_makes_train_stale(run):
+    for part in (LEARNED_GEM[1:], [LEARNED_GEM[0], LEARNED_GEM[2]]):
+        with pytest.raises(ConfigError, match="an exponent is learned with train.pooling: gem"):
+            override(Config(), part)
+    found = [assess(run, stage, request(flatten(override(Config(), LEARNED_GEM)))) for stage in PIPELINE]
+    assert [each.stage.name for each in found if each.state == "stale"] == ["sampler", "train"]
+    assert {"train.gem_learn"} <= {reason.key for each in found for reason in each.reasons}
+
+
+def test_a_loss_gets_a_margin_or_a_soft_one():
+    with pytest.raises(ConfigError, match="a soft margin takes the place of a margin"):
+        override(Config(), ["train.loss=triplet", "train.margin=0.2", "train.soft_margin=true"])
 
 
 @pytest.mark.parametrize("key", OF_OTHER_LOSSES)

@@ -60,6 +60,6 @@ def _refuse_unknown(class_list: Sequence[str], names: list[str]) -> None:
     if unknown:
         close = sorted({name for wrong in unknown for name in get_close_matches(wrong, names, n=3)})
         raise UsageError(
-            f"no training image has the label {', '.join(unknown)}",
+            f"sampler.class_list: no training image has the label {', '.join(unknown)}",
             hint=f"Close are {', '.join(close)}." if close else f"There are {', '.join(names[:10])}.",
         )
