@@ -12,7 +12,8 @@ ordered by that and then by gallery id.
 
 import functools
 import os
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, NamedTuple
@@ -24,9 +25,13 @@ Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.integer[Any]]
 
 RESOLUTION = 2.0**-20
-STRIP_VALUES = 1 << 24  # similarities that one thread holds at a time: 64 MiB
-MAX_ROWS = 128
+INVISIBLE = np.float32(-1.5)  # below every similarity; hidden items have -inf
+SLACK = np.float32(2 * RESOLUTION)
+STRIP_VALUES = 1 << 26  # similarities held at a time: 256 MiB
+MAX_ROWS = 512
 TILE = 8192
+SHARE = 16  # rows that a thread takes at a time
+FEW = 8  # a selection of less than one in so many is cheaper than to sort all
 MAX_THREADS = 8
 
 
@@ -66,13 +71,16 @@ def nearest(
     """
     found = empty_neighbours(len(queries), k)
     excluded = _excluded(query_exclude, gallery_exclude)
+    nobody = np.empty(0, np.float32)
 
     def take(first: int, strip: NDArray[np.float32]) -> None:
+        closest = []
         for row, similarities in enumerate(strip, start=first):
             if excluded is not None:
                 similarities[excluded.of(row)] = -np.inf
+            closest.append(_closest(similarities, *_rivals(similarities, nobody, k), k))
         rows = slice(first, first + len(strip))
-        found.ids[rows], found.distances[rows] = _top(strip, k, queries[rows], gallery)
+        found.ids[rows], found.distances[rows] = _measured(closest, k, queries[rows], gallery)
 
     _pass(queries, gallery, take)
     return found
@@ -95,24 +103,28 @@ def search(
     found = empty_neighbours(len(queries), k)
     positives = _Matches(query_labels, gallery_labels)
     excluded = _excluded(query_exclude, gallery_exclude)
-    ranks: list[tuple[Ints, Ints]] = [(np.empty(0, np.int32), np.empty(0, np.int32))] * len(queries)
+    nothing = np.empty(0, np.int32)
+    optimistic: list[Ints] = [nothing] * len(queries)
+    pessimistic: list[Ints] = [nothing] * len(queries)
 
     def take(first: int, strip: NDArray[np.float32]) -> None:
+        closest = []
         for row, similarities in enumerate(strip, start=first):
             if excluded is not None:
                 similarities[excluded.of(row)] = -np.inf
-            ranks[row] = _ranks(similarities, similarities[positives.of(row)])
+            own = np.sort(similarities[positives.of(row)])
+            own = own[np.searchsorted(own, INVISIBLE) :]
+            rivals, ids = _rivals(similarities, own, k)
+            if len(own):
+                optimistic[row], pessimistic[row] = _ranks(rivals, own)
+            closest.append(_closest(similarities, rivals, ids, k))
         rows = slice(first, first + len(strip))
-        found.ids[rows], found.distances[rows] = _top(strip, k, queries[rows], gallery)
+        found.ids[rows], found.distances[rows] = _measured(closest, k, queries[rows], gallery)
 
     _pass(queries, gallery, take)
     offsets = np.zeros(len(queries) + 1, np.int64)
-    np.cumsum([len(optimistic) for optimistic, _ in ranks], out=offsets[1:])
-    joined = [
-        np.concatenate([pair[side] for pair in ranks]).astype(np.int32) if ranks else np.empty(0, np.int32)
-        for side in (0, 1)
-    ]
-    return found, Ranks(offsets, joined[0], joined[1])
+    np.cumsum([len(each) for each in optimistic], out=offsets[1:])
+    return found, Ranks(offsets, *(np.concatenate([nothing, *each]) for each in (optimistic, pessimistic)))
 
 
 def neighbour_vote(
@@ -170,41 +182,39 @@ def _excluded(query_codes: Ints | None, gallery_codes: Ints | None) -> _Matches 
 
 
 def _pass(queries: Floats, gallery: Floats, take: Callable[[int, NDArray[np.float32]], None]) -> None:
-    """Give `take` each strip of similarities [rows, ng] and the row of its first query; it may write there.
+    """Give `take` parts [rows, ng] of the strips of similarities, each with the row of its first query.
 
-    Strips are shared among threads; each multiplies on its own core, which is faster than one large
-    product on all of them.
+    It may write there. The threads share one strip, so that memory does not grow with the cores: first
+    each multiplies tiles of the gallery on its own core, which is faster than one large product on all
+    of them, then each takes rows.
     """
     _check(queries, "queries")
     _check(gallery, "gallery")
     if not len(queries) or not len(gallery):
         return
-    rows = int(np.clip(STRIP_VALUES // len(gallery), 1, MAX_ROWS))
+    rows = min(int(np.clip(STRIP_VALUES // len(gallery), 1, MAX_ROWS)), len(queries))
+    strip = np.empty((rows, len(gallery)), np.float32)
 
-    def block(first: int) -> None:
-        part = np.ascontiguousarray(queries[first : first + rows], np.float32)
-        strip = np.empty((len(part), len(gallery)), np.float32)
-        for start, tile in _tiles(gallery):
-            np.matmul(part, tile.T, out=strip[:, start : start + len(tile)])
-        take(first, strip)
+    def multiply(start: int) -> None:
+        tile = np.ascontiguousarray(gallery[start : start + TILE], np.float32)
+        np.matmul(part, tile.T, out=strip[: len(part), start : start + TILE])
 
-    firsts = range(0, len(queries), rows)
-    threads = min(len(firsts), os.cpu_count() or 1, MAX_THREADS)
-    with _single_threaded_blas(), ThreadPoolExecutor(threads) as pool:
+    def hand_over(start: int) -> None:
+        take(first + start, strip[start : min(start + SHARE, len(part))])
+
+    with single_threaded_blas(), ThreadPoolExecutor(min(os.cpu_count() or 1, MAX_THREADS)) as pool:
         try:
-            for _ in pool.map(block, firsts):
-                pass
+            for first in range(0, len(queries), rows):
+                part = np.ascontiguousarray(queries[first : first + rows], np.float32)
+                deque(pool.map(multiply, range(0, len(gallery), TILE)), maxlen=0)
+                deque(pool.map(hand_over, range(0, len(part), SHARE)), maxlen=0)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _tiles(vectors: Floats) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    for start in range(0, len(vectors), TILE):
-        yield start, np.ascontiguousarray(vectors[start : start + TILE], np.float32)
-
-
 def _check(vectors: Floats, name: str) -> None:
-    for start, tile in _tiles(vectors):
+    for start in range(0, len(vectors), TILE):
+        tile = np.asarray(vectors[start : start + TILE], np.float32)
         lengths = np.einsum("ij,ij->i", tile, tile)
         if not np.all(lengths < 1.001):  # also refuses NaN
             row = start + int(np.argmin(lengths < 1.001))
@@ -213,7 +223,8 @@ def _check(vectors: Floats, name: str) -> None:
             )
 
 
-def _single_threaded_blas() -> AbstractContextManager[Any]:
+def single_threaded_blas() -> AbstractContextManager[Any]:
+    """While it is entered, a product of matrices uses one thread: for small ones, and where threads share."""
     controller = _blas_controller()
     return nullcontext() if controller is None else controller.limit(limits=1, user_api="blas")
 
@@ -228,15 +239,55 @@ def _blas_controller() -> Any:
     return ThreadpoolController()
 
 
-def _top(strip: NDArray[np.float32], k: int, queries: Floats, gallery: Floats) -> Neighbours:
-    """The `k` nearest of each row of a strip, the similarities of `queries`."""
-    ids = np.full((len(strip), k), -1, np.int64)
-    for row, (similarities, floor) in enumerate(zip(strip, _floors(strip, k), strict=True)):
-        candidates = np.flatnonzero(similarities >= floor)
-        steps = np.rint(similarities[candidates].astype(np.float64) / RESOLUTION)
-        order = np.argsort(-steps, kind="stable")[:k]
-        ids[row, : len(order)] = candidates[order]
-    ids.sort(axis=1)
+def _rivals(
+    similarities: NDArray[np.float32], own: NDArray[np.float32], k: int
+) -> tuple[NDArray[np.float32], Ints | None]:
+    """All similarities of one query that matter to the ranks of `own` and to its `k` nearest, ascending.
+
+    These are the ones not below the worst of `own`, and not below the `k`-th best. Also their ids,
+    ascending too; None where they are so many that it is cheaper to sort everything.
+    """
+    floor = own[0] if len(own) else np.float32(np.inf)
+    if len(own) < k:
+        floor = min(floor, _reached(similarities, k))
+    above = similarities >= floor - SLACK
+    if np.count_nonzero(above) * FEW > len(above):
+        return np.sort(similarities), None
+    ids = np.flatnonzero(above)
+    return np.sort(similarities[ids]), ids
+
+
+def _reached(similarities: NDArray[np.float32], k: int) -> np.float32:
+    """A similarity that the `k` nearest reach, and few others: the k-th best of `width` maxima.
+
+    Each maximum is of a set of items apart from the others, so at least `k` items are above it.
+    """
+    width = 8 * k
+    folds = len(similarities) // width
+    if folds < 4:
+        return INVISIBLE
+    maxima = similarities[: folds * width].reshape(folds, width).max(axis=0)
+    return max(INVISIBLE, np.partition(maxima, width - k)[width - k])
+
+
+def _closest(
+    similarities: NDArray[np.float32], rivals: NDArray[np.float32], ids: Ints | None, k: int
+) -> Ints:
+    """Ids of the at most `k` nearest, ascending, from what `_rivals` found."""
+    floor = max(rivals[-k] - SLACK, INVISIBLE) if len(rivals) >= k else INVISIBLE
+    near = similarities >= floor if ids is None else similarities[ids] >= floor
+    candidates: Ints = np.flatnonzero(near) if ids is None else ids[near]
+    if len(candidates) <= k:
+        return candidates
+    steps = np.rint(similarities[candidates].astype(np.float64) / RESOLUTION)
+    return np.sort(candidates[np.argsort(-steps, kind="stable")[:k]])
+
+
+def _measured(closest: list[Ints], k: int, queries: Floats, gallery: Floats) -> Neighbours:
+    """The neighbours of `queries`, measured again in float64 and ordered."""
+    ids = np.full((len(closest), k), -1, np.int64)
+    for row, candidates in enumerate(closest):
+        ids[row, k - len(candidates) :] = candidates
     again = np.einsum("qd,qkd->qk", queries.astype(np.float64), gallery[ids])
     distances = np.clip(1.0 - np.rint(again / RESOLUTION) * RESOLUTION, 0.0, 2.0)
     distances[ids < 0] = np.inf
@@ -245,36 +296,14 @@ def _top(strip: NDArray[np.float32], k: int, queries: Floats, gallery: Floats) -
     return Neighbours(ids.astype(np.int32), distances.astype(np.float32))
 
 
-def _floors(strip: NDArray[np.float32], k: int) -> NDArray[np.float32]:
-    """For each row a similarity that its `k` nearest reach, and few others: the k-th best of `width` maxima.
-
-    Each maximum is of a set of columns apart from the others, so at least `k` items are above it.
-    """
-    visible = np.float32(-1.5)
-    columns = strip.shape[1]
-    width = 8 * k
-    if columns < 4 * width:
-        return np.full(len(strip), visible)
-    folds = columns // width
-    maxima = strip[:, : folds * width].reshape(len(strip), folds, width).max(axis=1)
-    kth = np.partition(maxima, width - k, axis=1)[:, width - k]
-    return np.asarray(np.maximum(kth - np.float32(2 * RESOLUTION), visible))
-
-
-def _ranks(similarities: NDArray[np.float32], own: NDArray[np.float32]) -> tuple[Ints, Ints]:
-    """Optimistic and pessimistic ranks of the similarities `own` among all `similarities` of one query."""
-    own = np.sort(own[own > -np.inf])[::-1]
-    if not len(own):
-        return np.empty(0, np.int32), np.empty(0, np.int32)
-    rivals = similarities[similarities >= own[-1] - np.float32(2 * RESOLUTION)]
-    rivals.sort()
-    ascending = own[::-1]
-    place = np.arange(1, len(own) + 1)
+def _ranks(rivals: NDArray[np.float32], own: NDArray[np.float32]) -> tuple[Ints, Ints]:
+    """Optimistic and pessimistic ranks of `own`, best first, among `rivals`; both ascending."""
     # negatives above = all above less the positives above
+    place = np.arange(len(own), 0, -1)
     above, tied = own + np.float32(RESOLUTION), own - np.float32(RESOLUTION)
-    better = _count_above(rivals, above, "right") - _count_above(ascending, above, "right")
-    at_least = _count_above(rivals, tied, "left") - _count_above(ascending, tied, "left")
-    return place + better, place + at_least
+    better = _count_above(rivals, above, "right") - _count_above(own, above, "right")
+    at_least = _count_above(rivals, tied, "left") - _count_above(own, tied, "left")
+    return (place + better)[::-1].astype(np.int32), (place + at_least)[::-1].astype(np.int32)
 
 
 def _count_above(ascending: Floats, bounds: Floats, side: Literal["left", "right"]) -> Ints:

@@ -71,6 +71,17 @@ def test_many_blocks_tiles_and_the_folded_top(monkeypatch, classes):
     compare(gallery[360:], gallery, 4, labels[360:], labels, rows[360:], rows)
 
 
+@pytest.mark.parametrize("few", [0, 10**9])
+@pytest.mark.parametrize("k", [1, 4, 30])
+def test_few_rivals_are_picked_and_many_are_sorted_to_the_same_end(monkeypatch, few, k):
+    monkeypatch.setattr(similarity, "FEW", few)
+    rng = np.random.default_rng(k)
+    gallery = np.concatenate([unit_vectors(rng, 300), np.tile(unit_vectors(rng, 1), (40, 1))])
+    labels = np.where(np.arange(340) < 320, rng.integers(0, 12, 340), 50 + np.arange(340))  # 20 singletons
+    groups = np.arange(340) // 3
+    compare(gallery[::7], gallery, k, labels[::7], labels, groups[::7], groups)
+
+
 def test_collapsed_embeddings_tie_everywhere():
     rng = np.random.default_rng(0)
     vectors = np.tile(unit_vectors(rng, 1, 257), (3000, 1))

@@ -30,7 +30,7 @@ LabelTwins = Literal["refuse", "merge", "keep"]
 SplitBy = Literal["sample", "label"]
 Copies = Literal["auto", "all", "none"]
 Backend = Literal["nmslib", "exact"]
-Match = Literal["nearest", "majority", "weighted"]
+Match = Literal["nearest", "majority", "weighted", "balanced"]
 Projector = Literal["umap", "pca"]
 
 
@@ -222,16 +222,28 @@ class Calibrate(Section):
 
     match: Match = Field(
         default="nearest",
-        description="Who names a query: its nearest neighbour, most of k, or k weighted by similarity",
+        description="Who names a query: its nearest neighbour, most of k, k weighted by similarity, or k "
+        "weighted so that a label of few images counts as much as one of many (balanced)",
     )
     k: Int = Field(default=5, ge=1, description="Neighbours that vote, unused by nearest; at least 1")
     precision: Targets = Field(
         default=(0.95,), description="A threshold for each of these precisions, above 0 and below 1"
     )
+    recall: Targets = Field(
+        default=(),
+        description="A threshold for each of these recalls, the smallest to reach it; above 0 and below 1",
+    )
     unknown_accept: Targets = Field(
         default=(0.1,),
         description="A threshold for each of these shares of unknown images that are accepted, "
         "above 0 and below 1",
+    )
+    unknown_share: float = Field(
+        default=0.1,
+        ge=0,
+        lt=1,
+        description="Share of the images to be queried whose label is expected to be unknown, for the "
+        "probability that an answer is right; 0 up to 1",
     )
 
 

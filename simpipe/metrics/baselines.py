@@ -1,5 +1,6 @@
 """The lower rungs of the ladder: chance in closed form, and two projections fitted on train only."""
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,22 +19,31 @@ def chance(
     query_exclude: Ints | None = None,
     gallery_exclude: Ints | None = None,
     recall_at: tuple[int, ...] = (1, 5, 10),
+    share_at: tuple[int, ...] = (5, 10),
 ) -> dict[str, Array]:
     """What a random order of the gallery is expected to score, for each query: float64 [nq].
 
-    With `n` visible items and `R` positives among them: accuracy@1 = precision@k = r_precision = R / n,
-    recall@k = 1 - C(n - R, k) / C(n, k), and
-    map@r = (1/R) sum_{i<=R} (R/n) (1 + (i - 1)(R - 1)/(n - 1)) / i.
+    With `n` visible items and `R` positives among them: accuracy@1 = precision@k = r_precision = R / n
+    (precision@k times n / k where n < k), recall@k = 1 - C(n - R, k) / C(n, k), true_recall@k = k / n,
+    map@r = (1/R) sum_{i<=R} (R/n) (1 + (i - 1)(R - 1)/(n - 1)) / i, and ap the same sum up to n over n.
     Retrieval metrics are NaN where R = 0; accuracy@1 is then 0. `accuracy@5` and `mrr` have no short form.
+    `recall_at` are the k of recall@k, `share_at` those of true_recall@k and precision@k.
     """
     n, positives = _visible(query_labels, gallery_labels, query_exclude, gallery_exclude)
     lone = positives == 0
     share = np.where(lone, 0.0, positives / np.maximum(n, 1))
-    harmonic = np.concatenate([[0.0], np.cumsum(1.0 / np.arange(1, positives.max(initial=0) + 1))])[positives]
     follow = np.divide(positives - 1, n - 1, out=np.zeros(len(n)), where=n > 1)
-    map_at_r = (harmonic + follow * (positives - harmonic)) / np.maximum(n, 1)
+    harmonic = np.concatenate([[0.0], np.cumsum(1.0 / np.arange(1, n.max(initial=0) + 1))])
+
+    def mean_precision(depth: NDArray[np.int64]) -> Array:
+        """The sum of E[precision at i] P(a positive at i) over i <= depth, over R."""
+        return np.asarray((harmonic[depth] + follow * (depth - harmonic[depth])) / np.maximum(n, 1))
+
     values = {f"recall@{k}": 1.0 - _none_of(n, positives, k) for k in recall_at}
-    values |= {"precision@5": np.minimum(5, n) / 5 * share, "r_precision": share, "map@r": map_at_r}
+    for k in share_at:
+        seen = np.minimum(k, n)
+        values |= {f"true_recall@{k}": seen / np.maximum(n, 1), f"precision@{k}": seen / k * share}
+    values |= {"r_precision": share, "map@r": mean_precision(positives), "ap": mean_precision(n)}
     return {"accuracy@1": share} | {name: np.where(lone, np.nan, each) for name, each in values.items()}
 
 
@@ -89,7 +99,7 @@ def lda_fit(
     mean, directions, variance = _principal(train, reduced)
     if not len(variance):
         return None, "the features of train do not vary"
-    reduced_train = (train - mean) @ directions
+    reduced_train = np.concatenate([block @ directions for block in _centred(train, mean)])
     sums = np.zeros((len(classes), reduced_train.shape[1]))
     np.add.at(sums, inverse, reduced_train)
     means = sums / counts[:, None]
@@ -105,13 +115,21 @@ def lda_fit(
 
 def _principal(train: Floats, dims: int) -> tuple[Array, Array, Array]:
     """Mean [d], principal directions [d, r] and their variances [r], r <= dims without the empty ones."""
-    features = np.asarray(train, np.float64)
-    mean = features.mean(axis=0)
-    centred = features - mean
-    variance, directions = np.linalg.eigh(centred.T @ centred / max(1, len(features)))
-    order = np.argsort(variance)[::-1][: min(dims, len(features) - 1)]
+    count, width = train.shape
+    mean = train.sum(axis=0, dtype=np.float64) / max(1, count)
+    scatter = np.zeros((width, width))
+    for block in _centred(train, mean):
+        scatter += block.T @ block
+    variance, directions = np.linalg.eigh(scatter / max(1, count))
+    order = np.argsort(variance)[::-1][: min(dims, count - 1)]
     order = order[variance[order] > 1e-10 * max(float(variance[-1]), 1e-6)]
     return mean, directions[:, order], variance[order]
+
+
+def _centred(features: Floats, mean: Array) -> Iterator[Array]:
+    """Blocks of rows less the mean, in float64: all at once would be twice the size of the features."""
+    for start in range(0, len(features), BLOCK_ROWS):
+        yield features[start : start + BLOCK_ROWS] - mean
 
 
 def _visible(

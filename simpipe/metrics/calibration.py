@@ -6,7 +6,7 @@ A match is accepted where `distance <= threshold`. Precision, recall and F1 coun
 accepted and right is a true positive, every other known query a miss.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -18,24 +18,31 @@ from simpipe.metrics.intervals import wilson
 Floats = NDArray[np.floating[Any]]
 Bools = NDArray[np.bool_]
 
+MEASURES = {"precision": "precision", "recall": "recall", "familiar": "accepted"}
+"""What of an operating point is to be at least the level of a target."""
+
 
 class Threshold(NamedTuple):
-    """A distance for one target; None where the target cannot be met, and `reason` says why."""
+    """A distance for one target; None where the target cannot be met, and `reason` says why.
+
+    `caution` says why a distance that was found may not hold.
+    """
 
     target: str
     distance: float | None
     reason: str | None = None
+    caution: str | None = None
 
 
 class Target(NamedTuple):
-    """What a threshold is for: `kind` optimal | precision | unknown_accept, with its level in (0, 1)."""
+    """What a threshold is for: `kind` optimal | precision | recall | unknown_accept, its level in (0, 1)."""
 
     kind: str
     level: Fraction | None = None
 
 
 def parse_target(name: str) -> Target:
-    """`optimal`, `precision_0.95`, `unknown_accept_0.10` -> Target. Raises ValueError for other names."""
+    """`optimal`, `precision_0.95`, `recall_0.90`, … -> Target. Raises ValueError for other names."""
     kind, _, level = name.rpartition("_")
     if name == "optimal":
         return Target("optimal")
@@ -43,9 +50,10 @@ def parse_target(name: str) -> Target:
         parsed = Fraction(level)
     except (ValueError, ZeroDivisionError):
         parsed = Fraction(0)
-    if kind not in ("precision", "unknown_accept") or not 0 < parsed < 1:
+    if kind not in ("precision", "recall", "unknown_accept") or not 0 < parsed < 1:
         raise ValueError(
-            f"{name!r} is no target; targets are optimal, precision_P and unknown_accept_A with 0 < P, A < 1"
+            f"{name!r} is no target; targets are optimal, precision_P, recall_R and unknown_accept_A "
+            "with P, R, A between 0 and 1"
         )
     return Target(kind, parsed)
 
@@ -57,7 +65,9 @@ def choose_thresholds(
 
     - `optimal`: the largest F1; among equals the smallest distance.
     - `precision_P`: the largest distance at which the precision is at least P, that is the one with the
-      largest recall.
+      largest recall. Of few accepted queries all may be right by luck: below P / (1 - P) of them, not one
+      more that is wrong would be borne, and `caution` says so.
+    - `recall_R`: the smallest distance at which the recall is at least R.
     - `unknown_accept_A`: strictly below the j-th smallest distance of the m unknown queries, with
       j = floor((m + 1) A). Another unknown, exchangeable with these, has a rank among the m + 1 that is
       uniform, so that it is accepted with probability at most j / (m + 1) <= A. Needs m >= 1/A - 1.
@@ -66,14 +76,21 @@ def choose_thresholds(
     A threshold lies midway between the last distance that it accepts and the next one.
     """
     curve = _Curve.of(distance, correct, known)
-    choose = {"optimal": _optimal, "precision": _precision, "unknown_accept": _unknown_accept}
+    choose = {
+        "optimal": _optimal,
+        "precision": _precision,
+        "recall": _recall,
+        "unknown_accept": _unknown_accept,
+    }
     chosen = {}
     for name in targets:
-        target = parse_target(name)
-        cut = choose[target.kind](curve, target.level or Fraction(0))
-        chosen[name] = (
-            Threshold(name, None, cut) if isinstance(cut, str) else Threshold(name, curve.threshold(cut))
-        )
+        kind, level = parse_target(name)
+        cut = choose[kind](curve, level or Fraction(0))
+        if isinstance(cut, str):
+            chosen[name] = Threshold(name, None, cut)
+            continue
+        caution = _by_luck(int(curve.claimed[cut]), level) if level and kind == "precision" else None
+        chosen[name] = Threshold(name, curve.threshold(cut), caution=caution)
     return chosen
 
 
@@ -123,6 +140,20 @@ def operating_point(
     return point | {"n_known": n_known, "n_unknown": n_unknown}
 
 
+def held(target: str, point: Mapping[str, float | int | None]) -> bool | None:
+    """Whether what `target` asks for held at an operating point; False only where the interval excludes it.
+
+    None where it cannot be told: without queries to measure it on, and for `optimal`, which asks for no
+    level.
+    """
+    kind, _, level = target.rpartition("_")
+    if kind == "unknown_accept":
+        least = point["unknown_accept_low"]
+        return None if least is None else least <= float(level)
+    most = point[f"{MEASURES[kind]}_high"] if kind in MEASURES else None
+    return None if most is None else most >= float(level)
+
+
 class _Curve(NamedTuple):
     """The distinct finite distances ascending, float32 [u], and what a cut after each accepts, int64 [u]."""
 
@@ -151,6 +182,11 @@ class _Curve(NamedTuple):
             int((~known).sum()),
         )
 
+    @property
+    def most(self) -> int:
+        """How many known queries are matched with their own label, at whatever distance."""
+        return int(self.right[-1]) if len(self.right) else 0
+
     def threshold(self, cut: int) -> float:
         """A float32 value that accepts the distances up to number `cut` and no more."""
         last = self.distance[cut]
@@ -162,33 +198,71 @@ class _Curve(NamedTuple):
 
 
 def _optimal(curve: _Curve, _level: Fraction) -> int | str:
-    if not curve.right.size or not curve.right[-1]:
-        return "no known query is matched with its own label"
+    if not curve.most:
+        return _nothing_right(curve)
     return int(np.argmax(2 * curve.right / (curve.claimed + curve.n_known)))
 
 
 def _precision(curve: _Curve, level: Fraction) -> int | str:
     # a cut is worth a threshold where it accepts a known query more than the one before
     steps = np.flatnonzero(np.diff(curve.claimed, prepend=0))
-    if not steps.size:
-        return "no known query has a match"
+    if not curve.most:
+        return _nothing_right(curve)
     met = curve.right[steps] * level.denominator >= curve.claimed[steps] * level.numerator
     if not met.any():
         best = float(np.max(curve.right[steps] / curve.claimed[steps]))
-        return f"no distance reaches a precision of {float(level):g}; the best is {best:.3f}"
+        return f"no distance reaches a precision of {float(level):g}; the best is {best:.3f}, ask for less"
     return int(steps[met][-1])
+
+
+def _recall(curve: _Curve, level: Fraction) -> int | str:
+    if not curve.most:
+        return _nothing_right(curve)
+    needed = -(-curve.n_known * level.numerator // level.denominator)
+    if curve.most < needed:
+        return (
+            f"no distance reaches a recall of {float(level):g}; of {curve.n_known} known images {curve.most} "
+            f"match their own label ({curve.most / curve.n_known:.1%}), ask for less or train better"
+        )
+    return int(np.searchsorted(curve.right, needed))
 
 
 def _unknown_accept(curve: _Curve, level: Fraction) -> int | str:
     if not curve.n_unknown:
-        return "there are no unknown queries to calibrate on"
+        return (
+            "no image has an unknown label to calibrate on; labels are held out as unknown from 10 on, where "
+            "ingest.unseen is above 0 and the data has no splits of its own"
+        )
     allowed = int((curve.n_unknown + 1) * level)
     if not allowed:
         needed = -(-level.denominator // level.numerator) - 1
-        return f"{float(level):g} needs {needed} unknown queries; here are {curve.n_unknown}"
+        return (
+            f"{float(level):g} needs {needed} images of unknown labels; here "
+            f"{'is' if curve.n_unknown == 1 else 'are'} {curve.n_unknown}, hold out more (ingest.unseen) or "
+            "allow more"
+        )
     # the first distance by which `allowed` unknowns are accepted is theirs; unknowns without a match
     # are farther than any
     cut = int(np.searchsorted(curve.unknown, allowed)) - 1
     if cut < 0:
-        return f"no match is nearer than those of {allowed} unknown queries"
+        return (
+            f"{allowed} of {curve.n_unknown} unknown images are as near as the nearest match of any; the "
+            "embedding does not tell them apart, allow more or train better"
+        )
     return cut
+
+
+def _nothing_right(curve: _Curve) -> str:
+    if not curve.n_known:
+        return "no image of a known label is in the split val; raise ingest.val, or add images per label"
+    return f"of {curve.n_known} known images none matches its own label; look at the labels, or train better"
+
+
+def _by_luck(claimed: int, level: Fraction) -> str | None:
+    needed = -int(-level / (1 - level) // 1)
+    if claimed >= needed:
+        return None
+    return (
+        f"chosen on {claimed} accepted image{'s' * (claimed != 1)}; a precision of {float(level):g} takes "
+        f"{needed} to be told from luck"
+    )

@@ -1,6 +1,6 @@
 """One evaluation of one embedding: the values of each query, and their summary with intervals."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from simpipe.metrics.classification import correctness
 from simpipe.metrics.intervals import RESAMPLES, Estimate, bootstrap_classes, bootstrap_groups, sign_test
-from simpipe.metrics.retrieval import retrieval_values, tie_sensitive
+from simpipe.metrics.retrieval import compat_values, formula_id, retrieval_values, tie_sensitive
 from simpipe.similarity import Neighbours, empty_neighbours, neighbour_vote, search
 
 Array = NDArray[np.float64]
@@ -18,24 +18,29 @@ Ints = NDArray[np.integer[Any]]
 Unit = Literal["groups", "classes"]
 
 ACCURACY_AT = (1, 5)
-REPORTED = {
-    "groups": (
-        *("accuracy@1", "accuracy@5", "recall@1", "recall@5", "recall@10"),
-        *("precision@5", "r_precision", "map@r", "mrr"),
-    ),
-    "classes": ("recall@1", "recall@5", "recall@10", "precision@5", "r_precision", "map@r", "mrr"),
-}
-SLAB_PAIRS = 1 << 23  # positives whose ranks are held at a time: 64 MiB
+RETRIEVAL = (
+    *("recall@1", "recall@5", "recall@10", "true_recall@5", "true_recall@10"),
+    *("precision@5", "precision@10", "r_precision", "map@r", "mrr", "ap"),
+)
+REPORTED = {"groups": ("accuracy@1", "accuracy@5", *RETRIEVAL), "classes": RETRIEVAL}
+MACRO = {"groups": ("accuracy@1", "recall@1", "map@r"), "classes": ("recall@1", "map@r")}
+"""Also reported as the mean over classes, `macro_NAME`."""
+TIES_MATTER = 1e-4  # from this difference on, the optimistic mean is given too
+SLAB_PAIRS = 1 << 22  # positives whose ranks are held at a time: 32 MiB
 
 
 class Evaluation(NamedTuple):
     """What one embedding does on one set of queries.
 
-    `values` has float64 [nq] for each metric, NaN where it does not apply to a query; `predicted`
-    int32 [nq] is the label of the nearest, -1 without any; `counts` are whole numbers for people.
+    `values` has float64 [nq] for each metric, NaN where it does not apply to a query; `optimistic` the
+    same where ties are in the query's favour, for the metrics of ranks; `compat` what other libraries
+    would say. `predicted` int32 [nq] is the label of the nearest, -1 without any; `counts` are whole
+    numbers for people.
     """
 
     values: dict[str, Array]
+    optimistic: dict[str, Array]
+    compat: dict[str, Array]
     predicted: NDArray[np.int32]
     neighbours: Neighbours
     counts: dict[str, int]
@@ -61,7 +66,7 @@ def evaluate_queries(
     """
     k = max(neighbours_k, *ACCURACY_AT)
     found = empty_neighbours(len(queries), k)
-    parts: list[dict[str, Array]] = []
+    parts: list[tuple[dict[str, Array], ...]] = []
     tied = 0
     for start, stop in _slabs(query_labels, gallery_labels):
         neighbours, ranks = search(
@@ -69,13 +74,19 @@ def evaluate_queries(
             *(query_exclude[start:stop], gallery_exclude),
         )
         found.ids[start:stop], found.distances[start:stop] = neighbours
-        parts.append(retrieval_values(ranks))
-        tied += int(tie_sensitive(ranks).sum())
+        values = retrieval_values(ranks)
+        sensitive = int(tie_sensitive(ranks).sum())
+        optimistic = retrieval_values(ranks, side="optimistic") if sensitive else values
+        parts.append((values, optimistic, compat_values(ranks)))
+        tied += sensitive
     predictions = {at: neighbour_vote(*found, gallery_labels, at)[0] for at in ACCURACY_AT}
-    values = {
+    values, optimistic, compat = (
+        {name: np.concatenate([part[name] for part in column]) for name in column[0]}
+        for column in zip(*parts, strict=True)
+    )
+    values |= {
         f"accuracy@{at}": correctness(p, query_labels).astype(np.float64) for at, p in predictions.items()
     }
-    values |= {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     counts = {
         "queries": len(queries),
         "gallery": len(gallery),
@@ -84,7 +95,7 @@ def evaluate_queries(
         "tie_sensitive": tied,
     }
     kept = Neighbours(found.ids[:, :neighbours_k], found.distances[:, :neighbours_k])
-    return Evaluation(values, predictions[1], kept, counts)
+    return Evaluation(values, optimistic, compat, predictions[1], kept, counts)
 
 
 def summarise(
@@ -95,21 +106,68 @@ def summarise(
     seed: int = 0,
     unit: Unit = "groups",
 ) -> dict[str, Any]:
-    """`{"counts": ..., "metrics": {NAME: {"value", "low", "high", "n"}}}`, ready for JSON: None, never NaN.
+    """`{"counts": ..., "metrics": {NAME: {"value", "low", "high", "n", "formula"}}, "compat": {...}}`.
 
-    `unit` "groups" resamples duplicate groups [nq] within their classes [nq], for queries of classes
-    that the training has seen, and adds `macro_accuracy@1`; "classes" resamples classes, for those it
-    has not seen, and has retrieval metrics only. A `reason` stands where a number is missing.
+    Ready for JSON: None, never NaN. `unit` "groups" resamples duplicate groups [nq] within their classes
+    [nq], for queries of classes that the training has seen; "classes" resamples classes, for those it
+    has not seen, and has retrieval metrics only. `macro_NAME` is the mean over classes. A `reason`
+    stands where a number is missing, and `optimistic` where ties make a better mean. `compat` has means
+    without intervals.
     """
-    names = REPORTED[unit]
-    table = _table(evaluation, names)
-    if unit == "classes":
-        metrics = dict(zip(names, bootstrap_classes(table, classes, resamples, seed), strict=True))
+    names, macro_names = REPORTED[unit], MACRO[unit]
+    estimates = bootstrap(evaluation.values, names, classes, groups, resamples, seed, unit)
+    estimates |= {
+        f"macro_{name}": each
+        for name, each in bootstrap(
+            evaluation.values, macro_names, classes, groups, resamples, seed, unit, macro=True
+        ).items()
+    }
+    metrics = {name: as_dict(each) | {"formula": formula_id(name)} for name, each in estimates.items()}
+    for name, values in evaluation.optimistic.items():
+        lucky = mean_of(values)
+        if lucky is not None and name in metrics and lucky - metrics[name]["value"] > TIES_MATTER:
+            metrics[name]["optimistic"] = lucky
+    compat = {
+        name: {
+            "value": mean_of(values),
+            "n": int(np.isfinite(values).sum()),
+            "formula": formula_id(name),
+        }
+        for name, values in evaluation.compat.items()
+    }
+    return {"counts": evaluation.counts, "metrics": metrics, "compat": compat}
+
+
+def bootstrap(
+    values: Mapping[str, Array],
+    names: Sequence[str],
+    classes: Ints,
+    groups: Ints,
+    resamples: int,
+    seed: int,
+    unit: Unit,
+    macro: bool = False,
+) -> dict[str, Estimate]:
+    """An estimate of the mean of each metric in `names`, resampling what `unit` says.
+
+    With `macro` it is the mean over classes of their means; where classes are resampled, a class is
+    then one value.
+    """
+    table = np.stack([values[name] for name in names], axis=1)
+    if unit == "groups":
+        found = bootstrap_groups(table, classes, groups, resamples, seed, macro=macro)
+    elif not macro:
+        found = bootstrap_classes(table, classes, resamples, seed)
     else:
-        metrics = dict(zip(names, bootstrap_groups(table, classes, groups, resamples, seed), strict=True))
-        macro = bootstrap_groups(table[:, :1], classes, groups, resamples, seed, macro=True)
-        metrics["macro_accuracy@1"] = macro[0]
-    return {"counts": evaluation.counts, "metrics": {name: as_dict(each) for name, each in metrics.items()}}
+        means = class_means(table, classes)
+        counted = np.isfinite(table).sum(axis=0).tolist()
+        found = [
+            each._replace(n=n)
+            for each, n in zip(
+                bootstrap_classes(means, np.arange(len(means)), resamples, seed), counted, strict=True
+            )
+        ]
+    return dict(zip(names, found, strict=True))
 
 
 def paired_gain(
@@ -127,15 +185,11 @@ def paired_gain(
     `fixed` and `broken` count the queries whose value rose and fell; `p` is the exact two-sided sign
     test of the two, which takes queries as independent.
     """
-    change = (after.values[metric] - before.values[metric])[:, None]
-    draw = (
-        bootstrap_classes(change, classes, resamples, seed)
-        if unit == "classes"
-        else bootstrap_groups(change, classes, groups, resamples, seed)
-    )
+    change = after.values[metric] - before.values[metric]
+    draw = bootstrap({metric: change}, (metric,), classes, groups, resamples, seed, unit)
     fixed, broken = int((change > 0).sum()), int((change < 0).sum())
     counts = {"fixed": fixed, "broken": broken, "p": sign_test(fixed, broken)}
-    return {"metric": metric} | as_dict(draw[0]) | counts
+    return {"metric": metric} | as_dict(draw[metric]) | counts
 
 
 def as_dict(estimate: Estimate) -> dict[str, Any]:
@@ -152,8 +206,21 @@ def as_dict(estimate: Estimate) -> dict[str, Any]:
     return fields
 
 
-def _table(evaluation: Evaluation, names: Sequence[str]) -> Array:
-    return np.stack([evaluation.values[name] for name in names], axis=1)
+def class_means(table: Array, classes: Ints) -> Array:
+    """The mean of each column of `table` [nq, m] in each class present: float64 [C, m], NaN without any."""
+    _, inverse = np.unique(classes, return_inverse=True)
+    present = np.isfinite(table)
+    sums, counts = (
+        np.stack([np.bincount(inverse, weights=column) for column in each.T], axis=1)
+        for each in (np.where(present, table, 0.0), present)
+    )
+    return np.asarray(np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0))
+
+
+def mean_of(values: Array) -> float | None:
+    """The mean of the numbers among `values`, rounded as `as_dict` rounds; None where there is none."""
+    counted = values[np.isfinite(values)]
+    return round(float(counted.mean()), 12) if len(counted) else None
 
 
 def _slabs(query_labels: Ints, gallery_labels: Ints) -> list[tuple[int, int]]:

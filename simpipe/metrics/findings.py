@@ -29,6 +29,21 @@ OUTLIER_NEIGHBOURS = 3
 OUTLIER_Z = 3.5  # robust standard deviations (Iglewicz & Hoaglin 1993)
 OUTLIER_CLASS = 10  # smaller classes are compared with the whole set
 SPLIT_ORDER = ("train", "val", "unseen_calib", "test", "unseen_test")
+SUGGESTIONS = {
+    "label_error": "look at it: if it shows {other}, move it there",
+    "hard": "look at it: a wrong label or a bad photo goes; else add more images like it",
+    "duplicate_conflict": "keep the copy whose label is right",
+    "leak": "leave this copy out, or keep both in one split with ingest.group_from",
+    "duplicate": "keep one of the two",
+    "outlier": "look at it: if it does not belong, leave it out; else add more images like it",
+    "hub": "look at it: a blank or blurred image goes, for it turns up whatever is searched",
+    "merge": "merge the two labels, or add images that show the difference",
+    "split": "look at the two parts: give each a label of its own, or add images between them",
+    "small_class": "add images until there are at least {enough}, or leave the label out",
+    "unreadable": "replace the file, or delete it",
+    "collapse": "train with a lower train.lr or another train.loss; until then set train.ship to best",
+}
+"""What a person can do about a finding of each kind; `{other}` is the other label."""
 
 
 class Finding(NamedTuple):
@@ -48,6 +63,13 @@ class Finding(NamedTuple):
     other_row: int | None = None
     other_label: str = ""
     exclude: bool = False
+
+    @property
+    def suggestion(self) -> str:
+        """What a person can do about it."""
+        return (
+            SUGGESTIONS[self.kind].replace("{other}", self.other_label).replace("{enough}", str(SMALL_CLASS))
+        )
 
 
 def duplicate_findings(pairs: Iterable[Pair], labels: Ints, splits: Sequence[str]) -> list[Finding]:

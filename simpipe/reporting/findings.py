@@ -8,6 +8,10 @@ from simpipe.reporting.text import number
 
 MOST = 200
 TITLES = {
+    "collapse": (
+        "The embedding collapsed",
+        "All images lie nearly in one point, so that no number of this run says much about the images.",
+    ),
     "label_error": (
         "Likely label errors",
         "The neighbours agree on another label. Disagreement is no proof: look.",
@@ -16,11 +20,16 @@ TITLES = {
         "One image, two labels",
         "Copies of an image that carry different labels: one is wrong.",
     ),
+    "hard": (
+        "Not learnt",
+        "Training was told the label, and the embedding still puts the image under another one.",
+    ),
     "leak": ("Near-copies in train and test", "The test image is hardly new: it flatters the result."),
     "duplicate": ("Duplicates", "Copies with one label: harmless, but they weigh twice."),
     "outlier": ("Outliers", "Far from all images of their label: another thing, or a bad photo."),
     "merge": ("Labels that look like one", "Merge them, or add images that show the difference."),
     "split": ("Labels that look like two", "The label falls into two groups that have little in common."),
+    "hub": ("Hubs", "Neighbours of far too many images: often blank or blurred."),
     "small_class": ("Labels with few images", "Too few to learn from or to measure."),
     "unreadable": ("Unreadable files", "They were left out."),
 }

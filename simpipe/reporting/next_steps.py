@@ -27,7 +27,9 @@ class Step:
 def next_steps(content: Content) -> list[Step]:
     """The most useful things to do, most useful first."""
     candidates = (
+        collapsed(content),
         training(content),
+        shortcut(content),
         wrong_labels(content),
         conflicts(content),
         confusions(content),
@@ -47,11 +49,31 @@ def training(content: Content) -> Iterator[Step]:
     if gain is None or judge(gain) == "better":
         return
     yield Step(
-        "Training made it worse: ship the pretrained features, or train more gently."
+        "Training made it worse: train more gently, or set train.ship to best, which keeps what is better on "
+        "val."
         if judge(gain) == "worse"
-        else "Training shows no measurable gain: use the pretrained features, or more images per label.",
+        else "Training shows no measurable gain: add images, or set train.ship to best, which keeps what is "
+        "better on val.",
         "ladder",
     )
+
+
+def collapsed(content: Content) -> Iterator[Step]:
+    if kinds(content)["collapse"]:
+        yield Step(
+            "The embedding collapsed: lower train.lr, or take another train.loss.", "findings-collapse"
+        )
+
+
+def shortcut(content: Content) -> Iterator[Step]:
+    found = content.metrics.get("shortcut") or {}
+    if found.get("suspicious"):
+        reached = percent(found["thumbnail"])
+        yield Step(
+            f"Look for a shortcut: pixels of tiny thumbnails alone name {reached} rightly. Backgrounds, "
+            "colours or sizes may give the labels away.",
+            "ladder",
+        )
 
 
 def wrong_labels(content: Content) -> Iterator[Step]:

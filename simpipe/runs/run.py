@@ -42,14 +42,17 @@ class Match:
     """What an image is called: the label of its match in the train gallery, or None for unknown.
 
     `distance` is the match's; `threshold` the calibrated distance up to which it counts, None where
-    calibration found none and every match counts. In a run without labels both labels are None, and an
-    image is like the run's where its distance is within the threshold: see `familiar`.
+    calibration found none and every match counts. `probability` is how likely `nearest_label` is right, for
+    images of which `calibrate.unknown_share` have an unknown label; None where calibration could not tell.
+    In a run without labels both labels are None, and an image is like the run's where its distance is within
+    the threshold: see `familiar`.
     """
 
     label: str | None
     nearest_label: str | None
     distance: float
     threshold: float | None
+    probability: float | None = None
 
     @property
     def familiar(self) -> bool:
@@ -178,25 +181,41 @@ class Run:
         ]
 
     def _match(self, queries: "npt.NDArray[np.float32]", limit: float | None) -> list[Match]:
-        from simpipe.search.matching import match
+        from simpipe.search.matching import find_matches
         from simpipe.similarity import nearest
 
-        gallery = self._samples.rows("train")
-        calibration = self._calibration
-        found = nearest(queries, self._embeddings[gallery], calibration["k"])
+        rows = self._samples.rows("train")
+        gallery, labels, calibration = self._embeddings[rows], self._samples.label_id[rows], self._calibration
         if not self._labels:
-            distances = (round(float(distance), 6) for distance in found.distances[:, 0])
-            return [Match(None, None, distance, limit) for distance in distances]
-        matched = match(found, self._samples.label_id[gallery], calibration["match"], calibration["k"])
+            distances = nearest(queries, gallery, 1).distances[:, 0]
+            return [Match(None, None, round(float(distance), 6), limit) for distance in distances]
+        matched, margins = find_matches(queries, gallery, labels, calibration["match"], calibration["k"])
         return [
             Match(
                 self._labels[label] if limit is None or distance <= limit else None,
                 self._labels[label],
                 round(float(distance), 6),
                 limit,
+                probability,
             )
-            for label, distance in zip(matched.labels, matched.distances, strict=True)
+            for label, distance, probability in zip(
+                *matched, self._probabilities(matched.distances, margins), strict=True
+            )
         ]
+
+    def _probabilities(
+        self, distances: "npt.NDArray[np.float32]", margins: "npt.NDArray[np.float32]"
+    ) -> list[float | None]:
+        import numpy as np
+
+        from simpipe.metrics.probability import Calibrated
+
+        stored = self._calibration.get("probability") or {}
+        if not stored.get("knots"):
+            return [None] * len(distances)
+        knots = (np.array(stored["knots"][name]) for name in ("score", "probability"))
+        fitted = Calibrated(stored["margin_weight"], *knots)
+        return [round(each, 6) for each in fitted.of(distances, margins).tolist()]
 
     def _threshold(self, name: str) -> float | None:
         thresholds = self._calibration["thresholds"]

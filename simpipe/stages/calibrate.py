@@ -1,4 +1,4 @@
-"""Choose the thresholds from which on an image is called unknown, and verify them on test.
+"""Choose the thresholds from which on an image is called unknown, and how likely an answer is right.
 
 Without labels nothing can be right or wrong; what can be known is how near an image of the same kind comes
 to the train images. `familiar_0.95` is the distance that 95 % of such images do not exceed.
@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 
 FAMILIAR = "0.95"
 NO_LABELS = "the images have no labels"
+UNMET = {"distance": None, "on_calibration": None, "on_test": None, "held": None}
 
 
 @stage(
-    version=1,
+    version=2,
     reads=("ingest/samples.parquet", "index/embeddings.npy"),
     config=("calibrate",),
     outputs=("calibration.json",),
@@ -33,7 +34,7 @@ def calibrate(ctx: Context) -> None:
 
     from simpipe.config import Config
     from simpipe.data.manifest import read_samples
-    from simpipe.metrics.calibration import choose_thresholds, operating_point
+    from simpipe.metrics.calibration import choose_thresholds, held, operating_point
 
     config: Config = ctx.config
     settings = config.calibrate
@@ -45,15 +46,23 @@ def calibrate(ctx: Context) -> None:
     calibration = _queries(samples, embeddings, ("val", "unseen_calib"), settings)
     test = _queries(samples, embeddings, ("test", "unseen_test"), settings)
 
-    chosen = choose_thresholds(*calibration, target_names(settings))
     thresholds: dict[str, Any] = {}
-    for name, threshold in chosen.items():
-        thresholds[name] = {"distance": threshold.distance, "target": name}
-        if threshold.distance is None:
-            thresholds[name] |= {"reason": threshold.reason, "on_calibration": None, "on_test": None}
+    for name, chosen in choose_thresholds(*calibration.answers, target_names(settings)).items():
+        if chosen.distance is None:
+            thresholds[name] = {**UNMET, "target": name, "reason": chosen.reason}
             continue
-        thresholds[name]["on_calibration"] = operating_point(*calibration, threshold.distance)
-        thresholds[name]["on_test"] = operating_point(*test, threshold.distance)
+        on_calibration, on_test = (
+            operating_point(*queries.answers, chosen.distance) for queries in (calibration, test)
+        )
+        thresholds[name] = {
+            "distance": chosen.distance,
+            "target": name,
+            "on_calibration": on_calibration,
+            "on_test": on_test,
+            "held": held(name, on_test),
+        }
+        if chosen.caution:
+            thresholds[name]["caution"] = chosen.caution
     write_json(
         ctx.out / "calibration.json",
         {
@@ -67,6 +76,7 @@ def calibrate(ctx: Context) -> None:
                 "test": len(np.unique(samples.label_id[samples.rows("unseen_test")])),
             },
             "thresholds": thresholds,
+            "probability": _probability(calibration, test, settings.unknown_share),
         },
     )
 
@@ -81,6 +91,7 @@ def target_names(settings: "Calibrate") -> list[str]:
     return [
         "optimal",
         *(f"precision_{level(share)}" for share in settings.precision),
+        *(f"recall_{level(share)}" for share in settings.recall),
         *(f"unknown_accept_{level(share)}" for share in settings.unknown_accept),
     ]
 
@@ -91,7 +102,7 @@ def _without_labels(
     """The document of calibration.json where no image has a label."""
     import numpy as np
 
-    from simpipe.metrics.calibration import familiar, operating_point
+    from simpipe.metrics.calibration import familiar, held, operating_point
     from simpipe.similarity import nearest
 
     def reach(split: str) -> "npt.NDArray[np.float32]":
@@ -107,17 +118,18 @@ def _without_labels(
         kept = ("accepted", "n_")
         return {name: value if name.startswith(kept) else None for name, value in found.items()}
 
-    nothing = {"distance": None, "reason": NO_LABELS, "on_calibration": None, "on_test": None}
-    thresholds: dict[str, Any] = {name: {"target": name, **nothing} for name in targets}
+    thresholds: dict[str, Any] = {name: {**UNMET, "target": name, "reason": NO_LABELS} for name in targets}
     chosen = familiar(reach("val"), FAMILIAR)
     if chosen.distance is None:
-        thresholds[chosen.target] = {**nothing, "target": chosen.target, "reason": chosen.reason}
+        thresholds[chosen.target] = {**UNMET, "target": chosen.target, "reason": chosen.reason}
     else:
+        on_test = point(reach("test"), chosen.distance)
         thresholds[chosen.target] = {
             "distance": chosen.distance,
             "target": chosen.target,
             "on_calibration": point(reach("val"), chosen.distance),
-            "on_test": point(reach("test"), chosen.distance),
+            "on_test": on_test,
+            "held": held(chosen.target, on_test),
         }
     return {
         "schema": "simpipe.calibration/1",
@@ -128,31 +140,72 @@ def _without_labels(
         "queries": {"known": "val", "unknown": None},
         "unknown_labels": {"calibration": 0, "test": 0},
         "thresholds": thresholds,
+        "probability": {"knots": None, "reason": NO_LABELS},
     }
 
 
 class _Queries(NamedTuple):
+    """What became of each query [n]: see `simpipe.metrics.probability`."""
+
     distance: "npt.NDArray[np.float32]"
+    margin: "npt.NDArray[np.float32]"
     correct: "npt.NDArray[np.bool_]"
     known: "npt.NDArray[np.bool_]"
+    labels: "npt.NDArray[np.int32]"
+    groups: "npt.NDArray[np.int32]"
+
+    @property
+    def answers(self) -> "tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_], npt.NDArray[np.bool_]]":
+        """What thresholds need."""
+        return self.distance, self.correct, self.known
 
 
 def _queries(
-    samples: Any, embeddings: "npt.NDArray[np.float32]", splits: tuple[str, ...], settings: "Calibrate"
+    samples: "Samples", embeddings: "npt.NDArray[np.float32]", splits: tuple[str, ...], settings: "Calibrate"
 ) -> _Queries:
     """The match of each image of `splits` in the train gallery, its own duplicate group left out."""
     import numpy as np
 
-    from simpipe.search.matching import match
-    from simpipe.similarity import nearest
+    from simpipe.search.matching import find_matches
 
     gallery = samples.rows("train")
     rows = np.concatenate([samples.rows(split) for split in splits])
-    labels = samples.label_id[gallery]
-    k = 1 if settings.match == "nearest" else settings.k
-    neighbours = nearest(
-        embeddings[rows], embeddings[gallery], k, samples.group_id[rows], samples.group_id[gallery]
+    labels, groups = samples.label_id, samples.group_id
+    matched, margin = find_matches(
+        embeddings[rows],
+        embeddings[gallery],
+        labels[gallery],
+        settings.match,
+        1 if settings.match == "nearest" else settings.k,
+        groups[rows],
+        groups[gallery],
     )
-    matched = match(neighbours, labels, settings.match, k)
-    known = np.isin(samples.label_id[rows], labels)
-    return _Queries(matched.distances, matched.labels == samples.label_id[rows], known)
+    known = np.isin(labels[rows], labels[gallery])
+    return _Queries(
+        matched.distances, margin, matched.labels == labels[rows], known, labels[rows], groups[rows]
+    )
+
+
+def _probability(calibration: _Queries, test: _Queries, unknown_share: float) -> dict[str, Any]:
+    """How the probability that an answer is right comes from a match, and what it is worth on test."""
+    from simpipe.metrics.probability import fit_probability, verify_probability
+
+    distance, margin, correct, known = calibration[:4]
+    fitted = fit_probability(distance, margin, correct, known, unknown_share)
+    if isinstance(fitted, str):
+        return {"knots": None, "reason": fitted}
+    given = fitted.of(test.distance, test.margin)
+    return {
+        "score": "margin_weight * margin - (1 - margin_weight) * distance",
+        "margin_weight": fitted.margin_weight,
+        "knots": {"score": fitted.scores.tolist(), "probability": fitted.probabilities.tolist()},
+        "unknown_share": unknown_share if not known.all() else 0.0,
+        "counts": {
+            "right": int((correct & known).sum()),
+            "wrong": int((~correct & known).sum()),
+            "unknown": int((~known).sum()),
+        },
+        "on_test": verify_probability(
+            given, test.correct, test.known, test.labels, test.groups, unknown_share
+        ),
+    }

@@ -17,19 +17,25 @@ if TYPE_CHECKING:
 MIN_UNSEEN_CLASSES = 5
 NO_LABELS = "the images have no labels"
 NEIGHBOUR_BYTES = 8
+MANY = 20_000
+"""From so many images on, neighbours in the wide pretrained features are looked for in fewer dimensions."""
+SUSPECT = ("label_error", "duplicate_conflict")
+"""Findings whose images the score after cleaning leaves out."""
 
 
 @stage(
-    version=2,
+    version=3,
     reads=(
         "ingest/samples.parquet",
         "ingest/manifest.parquet",
         "ingest/labels.json",
         "ingest/ingest.json",
         "ingest/thumbnails.parquet",
+        "sampler/sampler.json",
         "train/encoder.json",
         "index/embeddings.npy",
         "index/pretrained.npy",
+        "calibrate/calibration.json",
     ),
     config=("evaluate", "seed"),
     outputs=(
@@ -38,6 +44,7 @@ NEIGHBOUR_BYTES = 8
         "neighbours.npz",
         "relations.json",
         "confusion.csv",
+        "classes.csv",
         "findings.csv",
         "clusters.parquet",
     ),
@@ -48,8 +55,10 @@ def evaluate(ctx: Context) -> None:
 
     from simpipe.data.manifest import read_manifest, read_samples
     from simpipe.metrics.clusters import find_clusters, structure
+    from simpipe.metrics.reduction import nearest_by_reduction
     from simpipe.similarity import nearest
-    from simpipe.stages import findings, tables
+    from simpipe.stages import findings, relations, tables
+    from simpipe.stages.classes import write_classes
 
     config: Config = ctx.config
     k = config.evaluate.neighbours
@@ -66,49 +75,70 @@ def evaluate(ctx: Context) -> None:
     if names:
         seen, unseen = _blocks(ctx, samples, embeddings, pretrained)
     unknown = _to_train(samples, embeddings, "unseen_test", k)
-    metrics = _metrics(config, samples, embeddings, seen, unseen, unknown)
 
     ctx.progress.begin("neighbours")
     groups = samples.group_id
     all_to_all = nearest(embeddings, embeddings, k, groups, groups)
-    pretrained_all = nearest(pretrained, pretrained, k, groups, groups)
-    clusters = None
-    if not names:
-        clusters = find_clusters(embeddings, groups, config.seed)
-        metrics["unlabelled"] = structure(clusters, pretrained_all.ids, all_to_all.ids)
-    write_json(ctx.out / "metrics.json", metrics)
-    tables.write_clusters(ctx.out / "clusters.parquet", samples, clusters)
-    test_to_train = tables.test_to_train(seen, samples, k)
+    pretrained_all = (
+        nearest(pretrained, pretrained, k, groups, groups)
+        if len(samples) <= MANY
+        else nearest_by_reduction(pretrained, k, groups, seed=config.seed)
+    )
     tables.write_neighbours(
         ctx.out / "neighbours.npz",
-        test_to_train=test_to_train,
+        test_to_train=tables.test_to_train(seen, samples, k),
         all_to_all=all_to_all,
         pretrained_all_to_all=pretrained_all,
     )
+    clusters = None if names else find_clusters(embeddings, groups, config.seed)
+    tables.write_clusters(ctx.out / "clusters.parquet", samples, clusters)
+    tables.write_per_query(ctx.out / "per_query.parquet", samples, seen, unseen, unknown)
 
     ctx.progress.begin("findings")
-    manifest = read_manifest(ctx.path("ingest/manifest.parquet"))
-    tables.write_per_query(ctx.out / "per_query.parquet", samples, seen, unseen, unknown)
     confusion = tables.confusion(seen, samples, len(names))
     tables.write_confusion(ctx.out / "confusion.csv", confusion, names)
+    write_classes(ctx.out / "classes.csv", samples, names, seen, unseen)
+    related = relations.relate(embeddings, samples, all_to_all.ids, names, _threshold(ctx), config.seed)
     write_json(
         ctx.out / "relations.json",
-        tables.relations(embeddings, samples.label_id, all_to_all.ids, confusion, names),
+        relations.relations(related, samples.label_id, all_to_all.ids, confusion, names),
     )
-    findings.write_findings(
-        ctx.out / "findings.csv",
-        findings.collect(
-            samples,
-            names,
-            pretrained_all,
-            all_to_all,
-            read_json(ctx.path("ingest/ingest.json"))["duplicate_pairs"],
-            manifest,
-        ),
+    manifest = read_manifest(ctx.path("ingest/manifest.parquet"))
+    found = findings.collect(
         samples,
         names,
+        pretrained_all,
+        all_to_all,
+        read_json(ctx.path("ingest/ingest.json"))["duplicate_pairs"],
         manifest,
+        related,
+        taught=_was_taught(ctx),
     )
+    findings.write_findings(ctx.out / "findings.csv", found, samples, names, manifest)
+
+    ctx.progress.begin("metrics")
+    suspects = np.zeros(len(samples), bool)
+    for finding in found:
+        if finding.kind in SUSPECT:
+            suspects[[row for row in (finding.row, finding.other_row) if row is not None]] = True
+    metrics = _metrics(config, samples, embeddings, seen, unseen, unknown, suspects)
+    if clusters is not None:
+        metrics["unlabelled"] = structure(clusters, pretrained_all.ids, all_to_all.ids)
+    write_json(ctx.out / "metrics.json", metrics)
+
+
+def _threshold(ctx: Context) -> float | None:
+    """The distance up to which two images match, as calibration chose it; None where it found none."""
+    thresholds = read_json(ctx.path("calibrate/calibration.json"))["thresholds"]
+    found: float | None = thresholds["optimal"]["distance"]
+    return found
+
+
+def _was_taught(ctx: Context) -> bool:
+    """Whether the encoder learnt from the labels of this very run."""
+    record = read_json(ctx.path("train/encoder.json"))
+    trained = record["mode"] == "labelled" and record["shipped"] == "trained"
+    return trained and bool(read_json(ctx.path("sampler/sampler.json"))["training"])
 
 
 def _blocks(
@@ -161,21 +191,42 @@ def _metrics(
     seen: "Scores | str",
     unseen: "Scores | str",
     unknown: "Neighbours",
+    suspects: "npt.NDArray[np.bool_]",
 ) -> dict[str, Any]:
     """The document of metrics.json."""
+    from simpipe.metrics.ladder import shortcut
+    from simpipe.metrics.protocol import matched_blocks, score_after_cleaning
+    from simpipe.stages.unknowns import open_set_document, verification_document
+
+    settings, seed = config.evaluate, config.seed
     blocks = {
         name: {"reason": block} if isinstance(block, str) else block.summary("trained")
         for name, block in (("seen", seen), ("unseen", unseen))
     }
-    blocks["open_set"] = _open_set(config, samples, seen, unknown)
+    blocks["open_set"] = open_set_document(samples, embeddings, seen, unknown, settings, seed)
     measured = [block for block in (seen, unseen) if not isinstance(block, str)]
-    return {
+    document = {
         "schema": "simpipe.metrics/1",
         "blocks": blocks,
         "ladder": [entry for block in measured for entry in block.ladder],
         "gain": [entry for block in measured for entry in block.gain],
-        "with_leaks": _with_leaks(config, samples, embeddings) if not isinstance(seen, str) else {},
+        "shortcut": {} if isinstance(seen, str) else shortcut(seen.ladder),
+        "with_leaks": {},
+        "after_cleaning": {},
+        "matched": {},
+        "verification": verification_document(samples, embeddings, seen, unseen, settings, seed),
     }
+    if not isinstance(seen, str):
+        document["with_leaks"] = _with_leaks(config, samples, embeddings, seen)
+        if suspects.any():
+            document["after_cleaning"] = score_after_cleaning(
+                seen.block, embeddings, suspects, settings.resamples, seed
+            )
+    if len(measured) == 2:
+        document["matched"] = matched_blocks(
+            [block.block for block in measured], embeddings, settings.resamples, seed
+        )
+    return document
 
 
 def _to_train(samples: "Samples", embeddings: "npt.NDArray[np.float32]", split: str, k: int) -> "Neighbours":
@@ -186,52 +237,15 @@ def _to_train(samples: "Samples", embeddings: "npt.NDArray[np.float32]", split: 
     return nearest(embeddings[rows], embeddings[train], k, samples.group_id[rows], samples.group_id[train])
 
 
-def _open_set(
-    config: "Config", samples: "Samples", seen: "Scores | str", found: "Neighbours"
-) -> dict[str, Any]:
-    """Known test queries against images of held-out labels, by the distance of their nearest neighbour."""
-    import numpy as np
-
-    from simpipe.metrics.evaluation import as_dict
-    from simpipe.metrics.open_set import open_set_estimates
-
-    unknown = samples.rows("unseen_test")
-    if isinstance(seen, str):
-        return {"reason": seen}
-    if len(unknown) == 0:
-        return {"reason": "no label is held out as unknown"}
-    test = samples.rows("test")
-    evaluation = seen.evaluations["trained"]
-    estimates = open_set_estimates(
-        evaluation.neighbours.distances[:, 0],
-        evaluation.values["accuracy@1"] == 1,
-        samples.label_id[test],
-        samples.group_id[test],
-        found.distances[:, 0],
-        samples.label_id[unknown],
-        samples.group_id[unknown],
-        config.evaluate.resamples,
-        config.seed,
-    )
-    return {
-        "counts": {
-            "known": len(test),
-            "unknown": len(unknown),
-            "unknown_classes": len(np.unique(samples.label_id[unknown])),
-        },
-        "metrics": {name: as_dict(estimate) for name, estimate in estimates.items()},
-    }
-
-
 def _with_leaks(
-    config: "Config", samples: "Samples", embeddings: "npt.NDArray[np.float32]"
+    config: "Config", samples: "Samples", embeddings: "npt.NDArray[np.float32]", seen: "Scores"
 ) -> dict[str, Any]:
     """The seen block's metrics with duplicates left in the gallery: only the query itself is hidden."""
     import numpy as np
 
     from simpipe.metrics.evaluation import evaluate_queries, summarise
 
-    test, train = samples.rows("test"), samples.rows("train")
+    test, train = seen.block.queries, seen.block.gallery
     rows = np.arange(len(samples.label_id))
     labels = samples.label_id
     evaluation = evaluate_queries(

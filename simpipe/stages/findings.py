@@ -9,12 +9,16 @@ import numpy.typing as npt
 
 from simpipe.data.manifest import Manifest, Samples
 from simpipe.data.scan import display
-from simpipe.metrics import findings, label_errors
+from simpipe.metrics import findings, health, label_errors
 from simpipe.metrics.findings import Finding
 from simpipe.similarity import Neighbours
+from simpipe.stages.relations import Related
 from simpipe.stages.tables import cell
 
-COLUMNS = ("kind", "severity", "score", "sample_id", "path", "label", "other", "detail", "exclude")
+COLUMNS = (
+    *("kind", "severity", "score", "sample_id", "path", "label", "other", "detail", "exclude"),
+    "suggestion",
+)
 SEVERITIES = ("high", "medium", "low")
 
 
@@ -25,6 +29,9 @@ def collect(
     trained: Neighbours,
     duplicate_pairs: list[list[str]],
     manifest: Manifest,
+    related: Related,
+    *,
+    taught: bool,
 ) -> list[Finding]:
     """All findings, the gravest first; without labels those that need none.
 
@@ -35,6 +42,8 @@ def collect(
         trained: the same in the embedding.
         duplicate_pairs: (sample id, sample id, exact | near) from ingest.
         manifest: names the files that could not be read.
+        related: how the labels stand to each other, and the health of the embedding.
+        taught: whether training was told the labels of the train images.
     """
     row_of = {sample_id: row for row, sample_id in enumerate(samples.sample_id.tolist())}
     known = [(row_of[first], row_of[second], kind) for first, second, kind in duplicate_pairs]
@@ -42,8 +51,13 @@ def collect(
     labels = samples.label_id
     # without labels nothing is tested, so that a copy in another split is a copy like any other
     split = samples.split.tolist() if names else [""] * len(samples)
+    # in a collapsed embedding the neighbours are those that come first, and mean nothing
+    near = None if related.health.collapsed else trained.ids
+    known_labels = samples.label_id if names else None
     found = [
-        *(_of_labels(labels, names, pretrained, trained) if names else []),
+        *(_of_labels(samples, names, pretrained, near, related, taught=taught) if names else []),
+        *health.collapse(related.health),
+        *(health.hubs(near, known_labels) if near is not None else []),
         *findings.duplicate_findings(pairs, labels, split),
         *findings.outliers(pretrained.distances, labels),
         *findings.unreadable(
@@ -54,14 +68,27 @@ def collect(
 
 
 def _of_labels(
-    labels: npt.NDArray[np.int32], names: list[str], pretrained: Neighbours, trained: Neighbours
+    samples: Samples,
+    names: list[str],
+    pretrained: Neighbours,
+    trained_ids: npt.NDArray[np.int32] | None,
+    related: Related,
+    *,
+    taught: bool,
 ) -> list[Finding]:
-    return [
-        *label_errors.label_errors(pretrained.ids, labels, names, trained.ids),
-        *label_errors.merges(trained.ids, labels, names),
+    labels = samples.label_id
+    wrong = label_errors.label_errors(pretrained.ids, labels, names, trained_ids)
+    found = [
+        *wrong,
         *label_errors.splits(pretrained.ids, labels, names),
         *findings.small_classes(labels, names),
     ]
+    if trained_ids is None:
+        return found
+    if taught:
+        known = np.isin(np.arange(len(labels)), [each.row for each in wrong if each.row is not None])
+        found += label_errors.hard(trained_ids, labels, names, samples.split == "train", known)
+    return [*found, *label_errors.merges(trained_ids, labels, names, related.separability)]
 
 
 def write_findings(
@@ -90,5 +117,6 @@ def write_findings(
                 "other": cell(each.other_label or shown(each.other_row)),
                 "detail": cell(each.detail),
                 "exclude": "yes" if each.exclude else "",
+                "suggestion": cell(each.suggestion),
             }
             writer.writerow(record)

@@ -130,7 +130,7 @@ def _content(
         **_per_image(queries, len(samples)),
         neighbour_ids=neighbours["all_to_all_ids"],
         neighbour_distances=neighbours["all_to_all_distances"],
-        test_rows=samples.rows("test")[: len(neighbours["test_to_train_ids"])],
+        test_rows=_of_block(queries, "seen")["row"].to_numpy(),
         test_ids=neighbours["test_to_train_ids"],
         test_distances=neighbours["test_to_train_distances"],
         thumbnails=pictures,

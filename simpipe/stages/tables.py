@@ -12,18 +12,17 @@ from simpipe.data.manifest import Samples
 from simpipe.metrics.classification import confusion_matrix
 from simpipe.metrics.clusters import Clusters
 from simpipe.metrics.ladder import Scores
-from simpipe.metrics.relations import class_similarity, confused_pairs, neighbour_shares
 from simpipe.similarity import Neighbours, empty_neighbours, neighbour_vote
 
 VOTERS = 5
 PER_QUERY = (
-    *("accuracy@1", "accuracy@5", "recall@1", "recall@5", "recall@10"),
-    *("precision@5", "r_precision", "map@r", "mrr", "ap"),
+    *("accuracy@1", "accuracy@5", "recall@1", "recall@5", "recall@10", "true_recall@5", "true_recall@10"),
+    *("precision@5", "precision@10", "r_precision", "map@r", "mrr", "ap"),
 )
 
 
 def test_to_train(seen: Scores | str, samples: Samples, k: int) -> Neighbours:
-    """The neighbours of the test queries, as rows of the whole data set."""
+    """The neighbours of the queries of the seen block, in their order, as rows of the whole data set."""
     if isinstance(seen, str):
         return empty_neighbours(0, k)
     found = seen.evaluations["trained"].neighbours
@@ -53,21 +52,21 @@ def write_per_query(
 
     train, unseen_test = samples.rows("train"), samples.rows("unseen_test")
     parts = [_query_table(samples, unseen_test, "unknown", train, unknown, {})]
-    for block, queries, gallery, scores in (
-        ("seen", samples.rows("test"), train, seen),
-        ("unseen", unseen_test, unseen_test, unseen),
-    ):
+    for scores in (seen, unseen):
         if not isinstance(scores, str):
-            trained = scores.evaluations["trained"]
-            parts.append(_query_table(samples, queries, block, gallery, trained.neighbours, trained.values))
+            block, trained = scores.block, scores.evaluations["trained"]
+            found = trained.neighbours
+            parts.append(
+                _query_table(samples, block.queries, block.name, block.gallery, found, trained.values)
+            )
     pq.write_table(pa.concat_tables(parts, promote_options="default"), path, compression="zstd")
 
 
 def _query_table(
     samples: Samples,
-    rows: npt.NDArray[np.int64],
+    rows: npt.NDArray[np.integer[Any]],
     block: str,
-    gallery: npt.NDArray[np.int64],
+    gallery: npt.NDArray[np.integer[Any]],
     found: Neighbours,
     values: Mapping[str, npt.NDArray[np.float64]],
 ) -> Any:
@@ -115,7 +114,7 @@ def confusion(seen: Scores | str, samples: Samples, classes: int) -> npt.NDArray
     if isinstance(seen, str):
         return np.zeros((classes, classes), np.int64)
     evaluation = seen.evaluations["trained"]
-    return confusion_matrix(samples.label_id[samples.rows("test")], evaluation.predicted, classes)
+    return confusion_matrix(samples.label_id[seen.block.queries], evaluation.predicted, classes)
 
 
 def write_confusion(path: Path, counts: npt.NDArray[np.int64], names: list[str]) -> None:
@@ -129,41 +128,3 @@ def write_confusion(path: Path, counts: npt.NDArray[np.int64], names: list[str])
 def cell(text: str) -> str:
     """`text` for a CSV file: a spreadsheet must not take a label or a file name for a formula."""
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
-
-
-def relations(
-    embeddings: npt.NDArray[np.float32],
-    labels: npt.NDArray[np.int32],
-    neighbour_ids: npt.NDArray[np.int32],
-    counts: npt.NDArray[np.int64],
-    names: list[str],
-) -> dict[str, Any]:
-    """The document of relations.json: how the labels stand to each other; empty where there are none."""
-    if not names:
-        return {
-            "schema": "simpipe.relations/1",
-            "labels": [],
-            "similarity": [],
-            "neighbour_share": [],
-            "confused": [],
-        }
-    pairs = confused_pairs(counts)
-    return {
-        "schema": "simpipe.relations/1",
-        "labels": names,
-        "similarity": _numbers(class_similarity(embeddings, labels, len(names))),
-        "neighbour_share": _numbers(neighbour_shares(neighbour_ids, labels, labels, len(names))),
-        "confused": [
-            {
-                "label": names[pair.label],
-                "predicted": names[pair.predicted],
-                "count": pair.count,
-                "share": pair.share,
-            }
-            for pair in pairs
-        ],
-    }
-
-
-def _numbers(matrix: npt.NDArray[np.float64]) -> list[list[float | None]]:
-    return [[None if np.isnan(value) else round(value, 6) for value in row] for row in matrix.tolist()]

@@ -43,7 +43,8 @@ def test_chance_in_the_smallest_galleries():
     one = chance(np.array([7]), np.array([7]))
     assert {name: float(value[0]) for name, value in one.items()} == {
         "accuracy@1": 1.0, "recall@1": 1.0, "recall@5": 1.0, "recall@10": 1.0,
-        "precision@5": 0.2, "r_precision": 1.0, "map@r": 1.0,
+        "true_recall@5": 1.0, "true_recall@10": 1.0, "precision@5": 0.2, "precision@10": 0.1,
+        "r_precision": 1.0, "map@r": 1.0, "ap": 1.0,
     }  # fmt: skip
     none = chance(np.array([7]), np.array([7]), np.array([1]), np.array([1]))
     assert none["accuracy@1"][0] == 0.0 and np.isnan(none["recall@5"][0])

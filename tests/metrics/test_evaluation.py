@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from simpipe.metrics import evaluation
-from simpipe.metrics.evaluation import REPORTED, evaluate_queries, paired_gain, summarise
+from simpipe.metrics.evaluation import MACRO, REPORTED, evaluate_queries, paired_gain, summarise
+from simpipe.metrics.retrieval import FORMULAS
 
 
 def space(seed, noise, classes=25, per_class=8):
@@ -63,12 +64,50 @@ def test_summary_is_json_and_brackets_its_values(unit):
     summary = summarise(result, labels, rows, 300, 0, unit)
     document = json.loads(json.dumps(summary, allow_nan=False))
     assert document == summarise(result, labels, rows, 300, 0, unit)
-    extra = {"macro_accuracy@1"} if unit == "groups" else set()
-    assert set(document["metrics"]) == set(REPORTED[unit]) | extra
+    macro = {f"macro_{name}" for name in MACRO[unit]}
+    assert set(document["metrics"]) == set(REPORTED[unit]) | macro
     for name, each in document["metrics"].items():
-        assert set(each) == {"value", "low", "high", "n"} and each["low"] < each["value"] < each["high"], name
+        assert each.keys() - {"optimistic"} == {"value", "low", "high", "n", "formula"}
+        assert each["formula"] in FORMULAS
+        assert each["low"] < each["value"] < each["high"] and each["n"] == 200, name
         if name in result.values:
             assert each["value"] == pytest.approx(np.nanmean(result.values[name]))
+    for name, each in document["compat"].items():
+        assert each["formula"] in FORMULAS
+        assert each["value"] == pytest.approx(np.nanmean(result.compat[name]))
+
+
+@pytest.mark.parametrize("unit", ["groups", "classes"])
+def test_macro_is_the_mean_of_the_classes(unit):
+    vectors, labels = space(1, 1.6)
+    order = np.argsort(labels, kind="stable")[: len(labels) - 6]  # the last class has two images
+    vectors, labels = vectors[order], labels[order]
+    labels[0] = 50  # and this one has no positive: it counts for accuracy only
+    rows = np.arange(len(labels))
+    result = all_to_all(vectors, labels, rows)
+    metrics = summarise(result, labels, rows, 200, 0, unit)["metrics"]
+    for name in MACRO[unit]:
+        values = result.values[name]
+        means = [np.nanmean(values[labels == c]) for c in np.unique(labels) if c != 50]
+        means += [values[0]] if np.isfinite(values[0]) else []
+        macro = metrics[f"macro_{name}"]
+        assert macro["value"] == pytest.approx(np.mean(means))
+        assert macro["value"] != pytest.approx(metrics[name]["value"])
+        assert macro["low"] < macro["value"] < macro["high"] and macro["n"] == np.isfinite(values).sum()
+
+
+def test_ties_show_what_luck_would_have_made_of_them():
+    vectors, labels = space(1, 0.8, classes=10)
+    labels = labels.copy()
+    vectors[labels >= 8] = vectors[-1]  # two classes on one point
+    rows = np.arange(len(labels))
+    metrics = summarise(all_to_all(vectors, labels, rows), labels, rows, 50, 0)["metrics"]
+    for name in ("recall@1", "map@r"):
+        assert metrics[name]["optimistic"] == pytest.approx(metrics[name]["value"] + 0.2, abs=0.01)
+    assert metrics["macro_accuracy@1"].keys() == {"value", "low", "high", "n", "formula"}
+    apart, labels = np.eye(40, dtype=np.float32)[np.arange(200) // 5], np.arange(200) // 5
+    clean = summarise(all_to_all(apart, labels, np.arange(200)), labels, np.arange(200), 50, 0)
+    assert not any("optimistic" in each for each in clean["metrics"].values())
 
 
 def test_without_positives_or_queries_there_is_null_and_a_reason():

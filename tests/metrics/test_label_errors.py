@@ -5,12 +5,14 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from simpipe.metrics.label_errors import (
+    hard,
     label_error_scores,
     label_errors,
     label_evidence,
     merges,
     splits,
 )
+from simpipe.metrics.relations import class_similarity, pairs_that_matter, separability
 from simpipe.similarity import nearest
 
 
@@ -22,7 +24,11 @@ def blobs(seed, classes, per_class, noise, families=1, dims=32):
     if families > 1:
         means = 0.4 * means + 0.9 * rng.normal(size=(classes, dims))[np.arange(classes) // families]
     vectors = means[labels] + noise * rng.normal(size=(len(labels), dims))
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32), labels
+    return unit(vectors), labels
+
+
+def unit(vectors):
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
 
 def neighbours(vectors, k=20):
@@ -131,6 +137,46 @@ def test_findings_name_the_suggestion():
         "high",
     )
     assert finding.exclude and 0.5 < finding.score <= 1 and "not of e" in finding.detail
+    assert ": 20 of 20 are a, 0 e" in finding.detail and finding.detail.endswith("confident learning agrees")
+    assert "shows a" in finding.suggestion and "training" not in finding.detail
+    ids = neighbours(vectors)
+    (lasting,) = label_errors(ids, labels, list("abcde"), ids)
+    assert "; training did not change it" in lasting.detail
+
+
+def test_without_confident_learning_an_error_is_not_high():
+    """The neighbours say another label, but spread over two: none has the share that is usual for it."""
+    vectors, labels = blobs(0, 6, 40, 0.3)
+    labels[0] = 5
+    ids = neighbours(vectors)
+    (sure,) = label_errors(ids, labels, list("abcdef"))
+    ids[0] = np.concatenate([np.flatnonzero(labels == c)[:10] for c in (1, 2)])
+    (finding,) = label_errors(ids, labels, list("abcdef"))
+    assert (sure.severity, sure.exclude) == ("high", True)
+    assert (finding.row, finding.severity, finding.exclude) == (0, "medium", False)
+    assert finding.score >= 0.9 and "confident" not in finding.detail
+    small, labels = blobs(0, 6, 10, 0.3)  # too few images for confident learning to speak
+    labels[0] = 5
+    (finding,) = label_errors(neighbours(small, 8), labels, list("abcdef"))
+    assert finding.severity == "high" and "confident" not in finding.detail
+
+
+def test_hard_is_what_training_was_told_and_did_not_learn():
+    clear, labels = blobs(0, 6, 40, 0.3)
+    names, rows = list("abcdef"), np.arange(len(labels))
+    assert hard(neighbours(clear), labels, names, rows >= 0) == []
+    stuck = [5, 50, 130]
+    clear[stuck] = clear[[200, 90, 10]] + 0.01  # of classes f, c and a
+    ids = neighbours(unit(clear))
+    taught, known = rows != 50, rows == 130
+    assert [each.row for each in hard(ids, labels, names, rows >= 0)] == stuck
+    assert [each.row for each in hard(ids, labels, names, taught)] == [5, 130]
+    (finding,) = hard(ids, labels, names, taught, known)
+    assert (finding.kind, finding.row, finding.other_label, finding.exclude) == ("hard", 5, "f", False)
+    assert 0.5 <= finding.score <= 1 and "told a" in finding.detail and "20 of 20 are f" in finding.detail
+    assert hard(ids[:0], labels[:0], names, taught[:0]) == []
+    labels[:36] = 5  # four images are left of the class: too few to judge
+    assert all(labels[each.row] != 0 for each in hard(ids, labels, names, rows >= 0))
 
 
 @pytest.mark.parametrize("noise", [0.5, 1.6])
@@ -153,3 +199,20 @@ def test_a_class_of_two_far_parts_is_to_be_split():
     joined = np.where(labels == 7, 0, labels)
     (finding,) = splits(ids, joined, names)
     assert finding.label == "0" and "40 and 40" in finding.detail
+
+
+def test_classes_that_are_separable_are_not_to_be_merged():
+    """Neighbours may mix where the images of two classes are yet apart on the whole."""
+    vectors, labels = blobs(0, 8, 60, 0.5)
+    cut = labels.copy()
+    cut[(labels == 2) & (np.random.default_rng(0).random(480) < 0.4)] = 8
+    names, ids, rows = [str(c) for c in range(9)], neighbours(vectors), np.arange(480)
+
+    def measured(of):
+        pairs = pairs_that_matter(class_similarity(of, cut, 9))
+        return separability(of, cut, rows, 9, rows, rows, pairs, None, 0)
+
+    (alone,), (finding,) = merges(ids, cut, names), merges(ids, cut, names, measured(vectors))
+    assert (finding.label, finding.other_label, finding.score) == ("2", "8", alone.score)
+    assert "50% is by lot" in finding.detail and "50% is by lot" not in alone.detail
+    assert merges(ids, cut, names, measured(np.eye(9, dtype=np.float32)[cut])) == []

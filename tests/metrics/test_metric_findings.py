@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from simpipe.metrics.findings import (
+    SUGGESTIONS,
+    Finding,
     duplicate_findings,
     outliers,
     similar_pairs,
@@ -99,3 +101,9 @@ def test_small_classes_and_unreadable_files():
     assert "4 images;" in found[0].detail and "1 image;" in found[1].detail
     (file,) = unreadable([("a/b.jpg", "truncated")])
     assert (file.path, file.detail, file.exclude, file.row) == ("a/b.jpg", "truncated", False, None)
+
+
+@pytest.mark.parametrize("kind", SUGGESTIONS)
+def test_every_kind_says_what_to_do(kind):
+    told = Finding(kind, "low", 0.5, "", label="{enough}", other_label="plum").suggestion
+    assert told and "{" not in told and ("plum" in told) == (kind == "label_error")

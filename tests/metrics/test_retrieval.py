@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simpipe.metrics.retrieval import retrieval_values, tie_sensitive
+from simpipe.metrics.retrieval import FORMULAS, compat_values, formula_id, retrieval_values, tie_sensitive
 from simpipe.similarity import Ranks, search
 
 
@@ -26,7 +26,10 @@ def by_loop(hits):
         "recall@1": float(any(hits[:1])),
         "recall@5": float(any(hits[:5])),
         "recall@10": float(any(hits[:10])),
+        "true_recall@5": sum(hits[:5]) / positives,
+        "true_recall@10": sum(hits[:10]) / positives,
         "precision@5": sum(hits[:5]) / 5,
+        "precision@10": sum(hits[:10]) / 10,
         "r_precision": sum(hits[:positives]) / positives,
         "map@r": sum(at_r) / positives,
         "mrr": 1 / (hits.index(True) + 1),
@@ -46,6 +49,49 @@ def test_values_equal_the_loop(rankings):
                 assert np.isclose(column[row], expected[name]), name
             else:
                 assert np.isnan(column[row])
+    assert {formula_id(name) for name in values} <= set(FORMULAS)
+
+
+def as_open_metric_learning(hits, k):
+    """Version 4.0: precision over min(k, R); the average of precisions over the hits in the first k."""
+    top, positives = hits[:k], sum(hits)
+    running = [sum(top[: i + 1]) / (i + 1) for i in range(len(top))]
+    found = sum(top)
+    return {
+        f"oml_cmc@{k}": float(any(top)),
+        f"oml_precision@{k}": found / min(k, positives) if positives else float("nan"),
+        f"oml_map@{k}": sum(p for p, hit in zip(running, top, strict=True) if hit) / found if found else 0.0,
+    }
+
+
+def as_pytorch_metric_learning(hits, k):
+    """Version 2.9 with `k` neighbours: everything over R; queries without a positive are left out."""
+    top, positives = hits[:k], sum(hits)
+    if not positives:
+        return {f"pml_mean_{name}@{k}": float("nan") for name in ("average_precision", "reciprocal_rank")}
+    running = [sum(top[: i + 1]) / (i + 1) for i in range(len(top))]
+    return {
+        f"pml_mean_average_precision@{k}": sum(p for p, hit in zip(running, top, strict=True) if hit)
+        / positives,
+        f"pml_mean_reciprocal_rank@{k}": 1 / (top.index(True) + 1) if any(top) else 0.0,
+    }
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.lists(st.booleans(), min_size=1, max_size=25), min_size=1, max_size=6), st.integers(1, 12))
+def test_compat_values_follow_the_rules_of_the_libraries(rankings, k):
+    values = compat_values(ranks_of([[i + 1 for i, hit in enumerate(hits) if hit] for hits in rankings]), k)
+    for row, hits in enumerate(rankings):
+        expected = as_open_metric_learning(hits, k) | as_pytorch_metric_learning(hits, k)
+        assert values.keys() == expected.keys()
+        np.testing.assert_allclose([values[name][row] for name in expected], list(expected.values()))
+    assert {formula_id(name) for name in values} <= set(FORMULAS)
+
+
+def test_one_hit_of_ten_reads_differently_in_each_library():
+    """notes/peers.md 1C: one hit at rank 1, R = 10, k = 10."""
+    values = compat_values(ranks_of([[1] + [99 + i for i in range(9)]]), 10)
+    assert values["oml_map@10"] == 1.0 and values["pml_mean_average_precision@10"] == 0.1
 
 
 def test_the_example_of_the_paper():
@@ -77,6 +123,7 @@ def test_a_collapsed_model_scores_nothing_and_is_tie_sensitive():
     values = retrieval_values(ranks)
     assert values["recall@1"].max() == values["map@r"].max() == 0.0
     assert tie_sensitive(ranks).all()
+    assert retrieval_values(ranks, side="optimistic")["map@r"].min() == 1.0
 
 
 def test_ties_below_every_reported_rank_do_not_count():

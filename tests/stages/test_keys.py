@@ -108,7 +108,9 @@ STALE: dict[str, tuple[Any, str]] = {
     "calibrate.match": ("majority", "calibrate"),
     "calibrate.k": (3, "calibrate"),
     "calibrate.precision": ([0.9], "calibrate"),
+    "calibrate.recall": ([0.9], "calibrate"),
     "calibrate.unknown_accept": ([0.2], "calibrate"),
+    "calibrate.unknown_share": (0.3, "calibrate"),
     "evaluate.neighbours": (30, "evaluate"),
     "evaluate.resamples": (500, "evaluate"),
     "report.title": ("Apples", "report"),
@@ -201,7 +203,7 @@ def test_a_method_belongs_to_training_without_labels_and_makes_it_stale(run):
 
 def test_a_learned_exponent_belongs_to_gem_that_is_trained_and_makes_train_stale(run):
     for part in (LEARNED_GEM[1:], [LEARNED_GEM[0], LEARNED_GEM[2]]):
-        with pytest.raises(ConfigError, match="an exponent is learned with train.pooling: gem"):
+        with pytest.raises(ConfigError, match=r"an exponent is learned with train\.pooling: gem"):
             override(Config(), part)
     found = [assess(run, stage, request(flatten(override(Config(), LEARNED_GEM)))) for stage in PIPELINE]
     assert [each.stage.name for each in found if each.state == "stale"] == ["sampler", "train"]

@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 from folders import Recorder, ingest, jpeg, samples, write
 
-from simpipe.cli.results import headline, print_matches
+from simpipe.cli.headline import headline
+from simpipe.cli.results import print_matches
 from simpipe.config import Config, flatten, override
 from simpipe.data.manifest import Samples
 from simpipe.engine.provenance import provenance
@@ -81,7 +82,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
         first = int(np.flatnonzero(known.group_id == group)[0])
         embeddings[row], truth[row] = embeddings[first], truth[first]
     run.stage("train").mkdir()
-    (run.stage("train") / "encoder.json").write_text(json.dumps({"backbone": {"pretrained": True}}))
+    record = {"backbone": {"pretrained": True}, "mode": "unlabelled", "shipped": "trained"}
+    (run.stage("train") / "encoder.json").write_text(json.dumps(record))
+    run.stage("sampler").mkdir()
+    (run.stage("sampler") / "sampler.json").write_text(json.dumps({"training": False}))
     run.stage("index").mkdir()
     np.save(run.stage("index") / "embeddings.npy", embeddings)
     np.save(run.stage("index") / "pretrained.npy", embeddings)
@@ -101,6 +105,7 @@ def test_nothing_that_needs_labels_is_measured(made: Made) -> None:
     assert metrics["ladder"] == metrics["gain"] == []
     relations = document(made, "evaluate", "relations.json")
     assert relations.pop("schema") == "simpipe.relations/1"
+    assert relations.pop("health")["effective_rank"] > 1 and relations.pop("separability")["pairs"] == []
     assert not any(relations.values())
     assert (made.run.stage("evaluate") / "confusion.csv").read_text().split() == ["label"]
     assert len(pd.read_parquet(made.run.stage("evaluate") / "per_query.parquet")) == 0

@@ -1,0 +1,232 @@
+"""The numbers that a finished run ends with: how good, how sure, worth training or not, what to do next."""
+
+import csv
+import json
+from collections import Counter
+from typing import Any
+
+from simpipe.engine.rundir import RunDir
+
+WEAKEST = 3
+NOTABLE_PAIR = 3
+
+
+def headline(run: RunDir) -> list[str]:
+    """How good, how sure, worth training or not, what to mend first."""
+    metrics = json.loads((run.stage("evaluate") / "metrics.json").read_bytes())
+    calibration = json.loads((run.stage("calibrate") / "calibration.json").read_bytes())
+    findings = _rows(run, "findings.csv")
+    if "unlabelled" in metrics:
+        return ["", *_without_labels(metrics["unlabelled"], calibration), _findings(run, findings), ""]
+    classes = [row for row in _rows(run, "classes.csv") if row["block"] == "seen"]
+    return [
+        "",
+        *_accuracy(metrics, classes),
+        *map(_gain, metrics["gain"]),
+        *_shortcut(metrics),
+        *_unseen(metrics),
+        *_pairs(metrics),
+        *_unknowns(metrics),
+        *(_threshold(name, entry) for name, entry in calibration["thresholds"].items()),
+        *_probability(calibration),
+        _findings(run, findings),
+        *_first(metrics, findings, classes),
+        "",
+    ]
+
+
+def _rows(run: RunDir, name: str) -> list[dict[str, str]]:
+    with (run.stage("evaluate") / name).open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def _accuracy(metrics: dict[str, Any], classes: list[dict[str, str]]) -> list[str]:
+    seen = metrics["blocks"]["seen"]
+    if "reason" in seen:
+        return [f"accuracy   not measured: {seen['reason']}"]
+    counts, values = seen["counts"], seen["metrics"]
+    of = f" (a sample of {counts['sampled']:,})" if "sampled" in counts else ""
+    lines = [
+        f"accuracy@1 {_estimate(values['accuracy@1'])}   "
+        f"{counts['queries']:,} test images{of} of {counts['classes']} labels against {counts['gallery']:,}"
+    ]
+    asked = [row for row in classes if row["recall"]]
+    weakest = sorted(asked, key=lambda row: (float(row["recall"]), -int(row["support"])))[:WEAKEST]
+    told = ", ".join(f"{row['label']} {float(row['recall']):.2f} of {row['support']}" for row in weakest)
+    lines.append(f"macro      {_estimate(values['macro_accuracy@1'])}   weakest: {told}")
+    lines.append(f"map@r      {_estimate(values['map@r'])}")
+    cleaned = metrics["after_cleaning"]
+    if cleaned:
+        removed = cleaned["removed"]["queries"] + cleaned["removed"]["gallery"]
+        lines.append(
+            f"cleaned    {_estimate(cleaned['metrics']['accuracy@1'])}   "
+            f"accuracy@1 without {removed:,} images that look mislabelled"
+        )
+    return lines
+
+
+def _shortcut(metrics: dict[str, Any]) -> list[str]:
+    found = metrics["shortcut"]
+    if not found or not found["suspicious"]:
+        return []
+    return [
+        f"shortcut?  tiny thumbnails alone reach {found['thumbnail']:.3f}: backgrounds, colours or sizes may "
+        "give the labels away"
+    ]
+
+
+def _unseen(metrics: dict[str, Any]) -> list[str]:
+    unseen, matched = metrics["blocks"]["unseen"], metrics["matched"]
+    if "reason" in unseen:
+        return []
+    counts = unseen["counts"]
+    lines = [
+        f"unseen     recall@1 {_estimate(unseen['metrics']['recall@1'])}   "
+        f"{counts['queries']:,} images of {counts['classes']} labels that training never saw"
+    ]
+    if matched:
+        one, other = (matched["blocks"][name]["recall@1"] for name in ("seen", "unseen"))
+        lines.append(
+            f"           at {matched['classes']} labels each: recall@1 seen {_estimate(one)}, "
+            f"unseen {_estimate(other)}"
+        )
+    return lines
+
+
+def _pairs(metrics: dict[str, Any]) -> list[str]:
+    """Of the unseen block where there is one: a threshold on pairs is for labels that nobody named."""
+    blocks = metrics["verification"]
+    name = "seen" if "reason" in blocks["unseen"] else "unseen"
+    found = blocks[name].get("metrics", {})
+    if not found or found["eer"]["value"] is None:
+        return []
+    missed = found["fnmr@fmr=1e-2"]["value"]
+    told = "" if missed is None else f"; where 1% of unlike pairs pass, {missed:.1%} of like ones do not"
+    return [f"pairs      equal error rate {_estimate(found['eer'])} ({name} labels){told}"]
+
+
+def _unknowns(metrics: dict[str, Any]) -> list[str]:
+    open_set = metrics["blocks"]["open_set"]
+    if "reason" in open_set:
+        return []
+    counts = open_set["counts"]
+    better = open_set["novelty"]["better"]
+    told = f"; {better[0].replace('_', ' ')} would be a better score" if better else ""
+    return [
+        f"unknowns   AUROC {_estimate(open_set['metrics']['auroc'])}   "
+        f"{counts['unknown']:,} images of {counts['unknown_classes']} held-out labels{told}"
+    ]
+
+
+def _probability(calibration: dict[str, Any]) -> list[str]:
+    found = calibration["probability"]
+    if found["knots"] is None:
+        return [f"P(right)   none; {found['reason']}"]
+    test = found["on_test"]
+    if test is None:
+        return ["P(right)   calibrated; there are no test images to verify it on"]
+    return [
+        f"P(right)   off by {test['ece']['value']:.3f} on average (by chance alone "
+        f"{test['ece']['by_chance']:.3f}); Brier {_estimate(test['brier'])}, "
+        f"{test['brier']['constant']:.3f} without a model"
+    ]
+
+
+def _first(
+    metrics: dict[str, Any], findings: list[dict[str, str]], classes: list[dict[str, str]]
+) -> list[str]:
+    """What to do next, the most useful first; at most three things."""
+    steps = []
+    judged = {_verdict(gain) for gain in metrics["gain"] if gain["metric"] in ("accuracy@1", "recall@1")}
+    if judged and "better" not in judged:
+        steps.append("training is not worth it yet: --set train.ship=best takes whichever is better on val")
+    kinds = Counter(row["kind"] for row in findings)
+    for kind, what in (
+        ("collapse", "the embedding collapsed: lower train.lr, or take another train.loss"),
+        ("label_error", "look at the likely label errors: {count}"),
+        ("duplicate_conflict", "decide on copies under two labels: {count}"),
+        ("leak", "take copies of training images out of the test: {count}"),
+        ("merge", "ask whether two labels are one; pairs: {count}"),
+    ):
+        if kinds[kind]:
+            steps.append(what.format(count=kinds[kind]))
+    pairs = [row for row in classes if row["count_1"] and int(row["count_1"]) >= NOTABLE_PAIR]
+    if pairs:
+        worst = max(pairs, key=lambda row: int(row["count_1"]))
+        steps.append(f"tell {worst['label']} from {worst['confused_1']}: confused {worst['count_1']} times")
+    return [
+        f"{'do next' if not place else '':10} {place + 1}. {step}" for place, step in enumerate(steps[:3])
+    ]
+
+
+def _without_labels(facts: dict[str, Any], calibration: dict[str, Any]) -> list[str]:
+    """What can be said of images without labels."""
+    groups = f"{facts['clusters']:,} of look-alikes hold {facts['clustered']:.1%} of the images"
+    told = f"{groups}; the largest has {facts['largest']:,}" if facts["clusters"] else "none were found"
+    thresholds = calibration["thresholds"].items()
+    return [
+        f"images     {facts['images']:,} without labels: nothing was measured that needs them",
+        f"groups     {told}",
+        *(_familiar(entry) for name, entry in thresholds if name.startswith("familiar_")),
+    ]
+
+
+def _familiar(entry: dict[str, Any]) -> str:
+    if entry["distance"] is None:
+        return f"familiar   no threshold; {entry['reason']}"
+    share = entry["on_test"]["accepted"]
+    told = "there are no test images to verify it on"
+    if share is not None:
+        told = f"{share:.1%} of the test images have a training image as near"
+    return f"familiar   distance ≤ {entry['distance']:.3f}; {told}"
+
+
+def _estimate(estimate: dict[str, Any]) -> str:
+    value, low, high = (estimate[name] for name in ("value", "low", "high"))
+    if value is None:
+        return "–"
+    return f"{value:.3f}" if low is None else f"{value:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def _gain(gain: dict[str, Any]) -> str:
+    value, low, high = (gain[name] for name in ("value", "low", "high"))
+    if value is None:
+        return f"training   {gain['block']}: no gain could be measured"
+    interval = "" if low is None else f" [{low:+.3f}, {high:+.3f}]"
+    return (
+        f"training   {gain['metric']} {value:+.3f}{interval} over {gain['from']} "
+        f"({gain['block']} labels): {_verdict(gain)}; {gain['fixed']} fixed, {gain['broken']} broken"
+    )
+
+
+def _verdict(gain: dict[str, Any]) -> str:
+    if gain["low"] is None:
+        return "no interval"
+    return "better" if gain["low"] > 0 else "worse" if gain["high"] < 0 else "no measurable difference"
+
+
+def _threshold(name: str, entry: dict[str, Any]) -> str:
+    if entry["distance"] is None:
+        return f"threshold  {name}: none; {entry['reason']}"
+    test = entry["on_test"]
+    parts = [
+        f"{share} {test[key]:.1%}"
+        for key, share in (
+            ("accepted", "answers"),
+            ("precision", "precision"),
+            ("unknown_accept", "unknowns let in"),
+        )
+        if test[key] is not None
+    ]
+    told = f"on test {', '.join(parts)}" if parts else "there are no test images to verify it on"
+    told += "; the target does NOT hold there" if entry["held"] is False else ""
+    told += f"; {entry['caution']}" if "caution" in entry else ""
+    return f"threshold  {name}: distance ≤ {entry['distance']:.3f}; {told}"
+
+
+def _findings(run: RunDir, findings: list[dict[str, str]]) -> str:
+    kinds = Counter(row["kind"] for row in findings)
+    if not kinds:
+        return "findings   none"
+    told = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in kinds.most_common())
+    return f"findings   {told}: {run.stage('evaluate') / 'findings.csv'}"
