@@ -50,10 +50,11 @@ def _accuracy(metrics: dict[str, Any], classes: list[dict[str, str]]) -> list[st
         f"accuracy@1 {_estimate(values['accuracy@1'])}   "
         f"{counts['queries']:,} test images{of} of {counts['classes']} labels against {counts['gallery']:,}"
     ]
-    asked = [row for row in classes if row["recall"]]
-    weakest = sorted(asked, key=lambda row: (float(row["recall"]), -int(row["support"])))[:WEAKEST]
+    missed = [row for row in classes if row["recall"] and float(row["recall"]) < 1]
+    weakest = sorted(missed, key=lambda row: (float(row["recall"]), -int(row["support"])))[:WEAKEST]
     told = ", ".join(f"{row['label']} {float(row['recall']):.2f} of {row['support']}" for row in weakest)
-    lines.append(f"macro      {_estimate(values['macro_accuracy@1'])}   weakest: {told}")
+    weak = f"   weakest: {told}" if told else ""
+    lines.append(f"macro      {_estimate(values['macro_accuracy@1'])}{weak}")
     lines.append(f"map@r      {_estimate(values['map@r'])}")
     cleaned = metrics["after_cleaning"]
     if cleaned:

@@ -11,6 +11,8 @@ Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.integer[Any]]
 
 BLOCK_ROWS = 4096
+REDUCED = 256
+"""Principal directions in which discriminants are looked for."""
 
 
 def chance(
@@ -64,15 +66,25 @@ def apply_projection(features: Floats, projection: Projection) -> NDArray[np.flo
     return projected
 
 
+class Principal(NamedTuple):
+    """`mean` float64 [d], principal `directions` [d, r] and their `variance` [r], the largest first."""
+
+    mean: Array
+    directions: Array
+    variance: Array
+
+
 def whiten_fit(
-    train: Floats, dims: int = 128, shrinkage: float = 0.1
+    train: Floats, dims: int = 128, shrinkage: float = 0.1, known: Principal | None = None
 ) -> tuple[Projection | None, str | None]:
     """PCA whitening (Jegou & Chum 2012) of `train` [n, d] to at most `dims`, or None and the reason.
 
     Each kept direction is divided by `sqrt(variance + shrinkage * mean kept variance)`, which keeps the
-    noise of weak directions down.
+    noise of weak directions down. `known` are at least `dims` principal directions of `train`, where the
+    caller has them.
     """
-    mean, directions, variance = _principal(train, dims)
+    mean, directions, variance = known or principal(train, dims)
+    directions, variance = directions[:, :dims], variance[:dims]
     if not len(variance):
         return None, "the features of train do not vary"
     scale = 1.0 / np.sqrt(variance + shrinkage * variance.mean())
@@ -80,13 +92,13 @@ def whiten_fit(
 
 
 def lda_fit(
-    train: Floats, labels: Ints, dims: int = 128, reduced: int = 256
+    train: Floats, labels: Ints, dims: int = 128, known: Principal | None = None
 ) -> tuple[Projection | None, str | None]:
     """Linear discriminants of `train` [n, d] with its `labels` [n], or None and the reason.
 
-    The features are reduced to `reduced` principal directions first; the scatter within classes is
-    shrunk after Ledoit and Wolf, so that classes of one image and fewer images than directions are no
-    obstacle. Keeps at most `dims` and (classes - 1) directions.
+    The features are reduced to `REDUCED` principal directions first (`known`, where the caller has them);
+    the scatter within classes is shrunk after Ledoit and Wolf, so that classes of one image and fewer
+    images than directions are no obstacle. Keeps at most `dims` and (classes - 1) directions.
     """
     from scipy.linalg import eigh
     from sklearn.covariance import ledoit_wolf
@@ -96,7 +108,7 @@ def lda_fit(
         return None, "discriminants need 3 labels: with two there is one direction, and only its sign is left"
     if len(labels) == len(classes):
         return None, "discriminants need a label with two images in train"
-    mean, directions, variance = _principal(train, reduced)
+    mean, directions, variance = known or principal(train, REDUCED)
     if not len(variance):
         return None, "the features of train do not vary"
     reduced_train = np.concatenate([block @ directions for block in _centred(train, mean)])
@@ -113,17 +125,22 @@ def lda_fit(
     return Projection(mean, directions @ matrix[:, kept]), None
 
 
-def _principal(train: Floats, dims: int) -> tuple[Array, Array, Array]:
-    """Mean [d], principal directions [d, r] and their variances [r], r <= dims without the empty ones."""
+def principal(train: Floats, dims: int) -> Principal:
+    """At most `dims` principal directions of `train` [n, d], those without variance left out."""
+    from scipy.linalg import eigh
+
     count, width = train.shape
     mean = train.sum(axis=0, dtype=np.float64) / max(1, count)
     scatter = np.zeros((width, width))
     for block in _centred(train, mean):
         scatter += block.T @ block
-    variance, directions = np.linalg.eigh(scatter / max(1, count))
-    order = np.argsort(variance)[::-1][: min(dims, count - 1)]
+    most = max(0, min(dims, count - 1, width))
+    if not most:
+        return Principal(mean, np.zeros((width, 0)), np.zeros(0))
+    variance, directions = eigh(scatter / count, subset_by_index=(width - most, width - 1))
+    order = np.argsort(variance)[::-1]
     order = order[variance[order] > 1e-10 * max(float(variance[-1]), 1e-6)]
-    return mean, directions[:, order], variance[order]
+    return Principal(mean, directions[:, order], variance[order])
 
 
 def _centred(features: Floats, mean: Array) -> Iterator[Array]:

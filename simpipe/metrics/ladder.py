@@ -10,7 +10,15 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from simpipe.metrics.baselines import Projection, apply_projection, chance, lda_fit, whiten_fit
+from simpipe.metrics.baselines import (
+    REDUCED,
+    Projection,
+    apply_projection,
+    chance,
+    lda_fit,
+    principal,
+    whiten_fit,
+)
 from simpipe.metrics.evaluation import Evaluation, evaluate_queries, paired_gain, summarise
 from simpipe.metrics.retrieval import formula_id
 
@@ -61,10 +69,12 @@ class Scores(NamedTuple):
 
 def fitted_rungs(pretrained: Floats, train: Ints, labels: Ints) -> dict[str, Projection | str]:
     """`whitened` and `lda`, fitted on the rows `train` only; a reason in the place of one that cannot be."""
+    features = pretrained[train]
+    known = principal(features, REDUCED)
     fitted: dict[str, Projection | str] = {}
     for name, (projection, reason) in {
-        "whitened": whiten_fit(pretrained[train]),
-        "lda": lda_fit(pretrained[train], labels[train]),
+        "whitened": whiten_fit(features, known=known),
+        "lda": lda_fit(features, labels[train], known=known),
     }.items():
         fitted[name] = projection if projection is not None else str(reason)
     return fitted

@@ -121,7 +121,7 @@ def compare_scores(
 
     def values(weights: tuple[Array, Array]) -> Array:
         """[b, scores, 3]: auroc, fpr95, gain."""
-        found = np.stack([curve.values(*weights, names=3)[:, :2] for curve in curves], axis=1)
+        found = np.stack([curve.separation(*weights) for curve in curves], axis=1)
         return np.concatenate([found, found[:, :, :1] - found[:, :1, :1]], axis=2)
 
     point = values(sides.once())[0]

@@ -113,33 +113,44 @@ class Curve(NamedTuple):
         )
         return cls(near, far, correct[near], near_upto, far_upto)
 
-    def values(self, known_weights: Array, unknown_weights: Array, names: int = len(NAMES)) -> Array:
-        """The first `names` of `NAMES`, 3 or all, for weights [b, n], [b, m]: float64 [b, names]."""
+    def separation(self, known_weights: Array, unknown_weights: Array) -> Array:
+        """`auroc` and `fpr95` alone, for weights [b, n] and [b, m]: float64 [b, 2]."""
+        accepted = _reached(np.take(known_weights, self.near, axis=1), self.near_upto)
+        passed = _reached(np.take(unknown_weights, self.far, axis=1), self.far_upto)
+        return np.stack(_separation(accepted, passed), axis=1)
+
+    def values(self, known_weights: Array, unknown_weights: Array) -> Array:
+        """The metrics of `NAMES` for weights [b, n] and [b, m]: float64 [b, 6]."""
         w_near = np.take(known_weights, self.near, axis=1)
         accepted = _reached(w_near, self.near_upto)
         right = _reached(w_near * self.right, self.near_upto)
         passed = _reached(np.take(unknown_weights, self.far, axis=1), self.far_upto)
-        n, m = accepted[:, -1], passed[:, -1]
-        # the first cut at which 95 % are accepted; the slack is for weights that are no integers
-        reach = np.argmax(accepted >= (0.95 - 1e-9) * n[:, None], axis=1)
-        unknown_step = np.diff(passed, axis=1)
+        n, m, unknown_step = accepted[:, -1], passed[:, -1], np.diff(passed, axis=1)
+        tiny = 1e-12  # where nothing is accepted there is no step either
+        closer = 1.0 / np.maximum(accepted + passed, tiny)[:, 1:]
+        farther = m[:, None] - passed[:, :-1]
+        beyond = np.maximum(farther + n[:, None] - accepted[:, :-1], tiny)
         with np.errstate(invalid="ignore", divide="ignore"):
-            columns = [
-                np.einsum("bc,bc->b", unknown_step, accepted[:, :-1] + accepted[:, 1:]) / (2 * n * m),
-                passed[np.arange(len(passed)), reach] / np.where(n > 0, m, np.nan),
-                np.einsum("bc,bc->b", unknown_step, right[:, :-1]) / (n * m),
-            ]
-            if names > len(columns):
-                tiny = 1e-12  # where nothing is accepted there is no step either
-                closer = 1.0 / np.maximum(accepted + passed, tiny)[:, 1:]
-                farther = m[:, None] - passed[:, :-1]
-                beyond = np.maximum(farther + n[:, None] - accepted[:, :-1], tiny)
-                columns += [
+            return np.stack(
+                [
+                    *_separation(accepted, passed),
+                    np.einsum("bc,bc->b", unknown_step, right[:, :-1]) / (n * m),
                     np.einsum("bc,bc,bc->b", np.diff(accepted, axis=1), accepted[:, 1:], closer) / n,
                     np.einsum("bc,bc->b", unknown_step, farther / beyond) / m,
                     np.einsum("bc,bc,bc->b", np.diff(right, axis=1), right[:, 1:], closer) / n,
-                ]
-        return np.stack(columns, axis=1)
+                ],
+                axis=1,
+            )
+
+
+def _separation(accepted: Array, passed: Array) -> tuple[Array, Array]:
+    """`auroc` and `fpr95` [b] of the known and the unknown weight at or below each cut [b, cuts + 1]."""
+    n, m = accepted[:, -1], passed[:, -1]
+    # the first cut at which 95 % are accepted; the slack is for weights that are no integers
+    reach = np.argmax(accepted >= (0.95 - 1e-9) * n[:, None], axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        area = np.einsum("bc,bc->b", np.diff(passed, axis=1), accepted[:, :-1] + accepted[:, 1:])
+        return area / (2 * n * m), passed[np.arange(len(passed)), reach] / np.where(n > 0, m, np.nan)
 
 
 def open_set_estimates(
