@@ -9,7 +9,6 @@ meets equally many images and each pair has the same chance. Similarities are wh
 `similarity.RESOLUTION`, so that pairs within one step are ties.
 """
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +22,7 @@ from simpipe.metrics.intervals import (
     pool_units,
     unit_weights,
 )
+from simpipe.metrics.pairs import STEPS, Images, Pairs, Positives, count_pairs, negative_pairs, positive_pairs
 from simpipe.similarity import RESOLUTION, single_threaded_blas
 
 Array = NDArray[np.float64]
@@ -46,17 +46,6 @@ DRAWN_POSITIVES = 1 << 16
 DRAWN_PER_OCTAVE = 1 << 12
 CELLS = 1 << 11
 IN_CACHE = 8
-BLOCK_PAIRS = 1 << 20
-SHARED = 32  # queries that meet the same draw of the gallery
-STEPS = round(1 / RESOLUTION)
-
-
-class Images(NamedTuple):
-    """One side of the pairs: `vectors` float [n, d] of length 1, `labels` int [n], `groups` int [n]."""
-
-    vectors: Floats
-    labels: Ints
-    groups: Ints
 
 
 class ClassRates(NamedTuple):
@@ -110,9 +99,9 @@ def verify(
     O(negatives + classes), time O(positives + negatives).
     """
     rng = np.random.default_rng((seed, 2))
-    n_true, n_false = _count(queries, gallery)
+    n_true, n_false = count_pairs(queries, gallery)
     with single_threaded_blas():
-        false = _negatives(queries, gallery, negatives if n_true and n_false else 0, rng)
+        false = negative_pairs(queries, gallery, negatives if n_true and n_false else 0, rng)
         n_seen = len(false.steps)
         if not n_true or not n_seen:
             return _nothing(n_true, n_false)
@@ -121,7 +110,7 @@ def verify(
         allowed = [int(level * n_seen + 1e-9) for level in FMR_LEVELS.values()]
         # what is above the limit of a level matches
         limits = np.array([np.flatnonzero(matching > most)[-1] - STEPS for most in allowed])
-        true = _positives(queries, gallery, limits, min(1.0, DRAWN_POSITIVES / n_true), rng)
+        true = positive_pairs(queries, gallery, limits, min(1.0, DRAWN_POSITIVES / n_true), rng)
     used = np.flatnonzero(histogram + true.histogram)
     point = pair_rates(true.histogram[None, used], histogram[None, used])[0]
     drawn = true.drawn, _thin(false, matching, rng)
@@ -190,138 +179,19 @@ def _untold(level: float, negatives: int) -> str | None:
     return f"an FMR of {level:g} needs {needed:,} negative pairs; here are {negatives:,}"
 
 
-class _Pairs(NamedTuple):
-    """`steps` of similarity, the rows of both ends, and for how many pairs each stands: [pairs] each."""
-
-    steps: Ints
-    query: Ints
-    other: Ints
-    times: Array
-
-
-class _Positives(NamedTuple):
-    """`histogram` int64 over all steps from -1 to 1; counts for each class; `drawn` for the intervals."""
-
-    histogram: NDArray[np.int64]
-    labels: Ints
-    held: NDArray[np.int64]
-    missed: NDArray[np.int64]
-    drawn: _Pairs
-
-
-def _count(queries: Images, gallery: Images | None) -> tuple[int, int]:
-    """How many positive and negative pairs there are."""
-    other = gallery or queries
-
-    def equal(a: Ints, b: Ints) -> int:
-        codes, counts = np.unique(b, return_counts=True)
-        at = np.minimum(np.searchsorted(codes, a), len(codes) - 1)
-        return int(counts[at][codes[at] == a].sum()) if len(codes) else 0
-
-    _, groups = np.unique(np.concatenate([queries.groups, other.groups]), return_inverse=True)
-    first, second = groups[: len(queries.groups)], groups[len(queries.groups) :]
-    size = len(groups) + 1
-    both = equal(queries.labels * size + first, other.labels * size + second)
-    same_label, same_group = equal(queries.labels, other.labels), equal(first, second)
-    positives = same_label - both
-    negatives = len(first) * len(second) - same_label - same_group + both
-    return (positives // 2, negatives // 2) if gallery is None else (positives, negatives)
-
-
-def _steps(queries: Images, other: Images, rows: Ints, columns: Ints) -> Ints:
-    """The similarities of `rows` with `columns`, in whole steps: int32 [rows, columns]."""
-    one, two = (np.asarray(side.vectors[at], np.float32) for side, at in ((queries, rows), (other, columns)))
-    steps: NDArray[np.int32] = np.clip(np.rint(one @ two.T * np.float32(STEPS)), -STEPS, STEPS).astype(
-        np.int32
-    )
-    return steps
-
-
-def _negatives(queries: Images, gallery: Images | None, most: int, rng: np.random.Generator) -> _Pairs:
-    """All negative pairs, or those among `most` pairs; each query then meets equally many images."""
-    other = gallery or queries
-    n, m = len(queries.labels), len(other.labels)
-    found: list[tuple[Ints, Ints, Ints]] = []
-    whole = n * m <= (2 * most if gallery is None else most)
-    if whole:
-        size = max(1, BLOCK_PAIRS // max(1, m))
-        blocks = [(np.arange(start, min(start + size, n)), np.arange(m)) for start in range(0, n, size)]
-    else:
-        order, cycle = rng.permutation(n)[:most], rng.permutation(m)
-        width = max(1, most // n)
-        blocks = [
-            (order[start : start + SHARED], cycle[(number * width + np.arange(width)) % m])
-            for number, start in enumerate(range(0, len(order), SHARED))
-        ]
-    for rows, columns in blocks:
-        kept = queries.labels[rows, None] != other.labels[columns]
-        kept &= queries.groups[rows, None] != other.groups[columns]
-        if whole and gallery is None:
-            kept &= rows[:, None] < columns
-        row, column = np.nonzero(kept)
-        found.append((_steps(queries, other, rows, columns)[kept], rows[row], columns[column]))
-    return _joined(found, 1.0)
-
-
-def _positives(
-    queries: Images, gallery: Images | None, limits: Ints, share: float, rng: np.random.Generator
-) -> _Positives:
-    """One pass over all positive pairs, class by class; a random `share` of them is kept."""
-    other = gallery or queries
-    labels = np.union1d(queries.labels, other.labels)
-    histogram = np.zeros(2 * STEPS + 1, np.int64)
-    held, missed = np.zeros(len(labels), np.int64), np.zeros((len(labels), len(limits)), np.int64)
-    kept: list[tuple[Ints, Ints, Ints]] = []
-    for at, rows, columns in _class_blocks(queries.labels, other.labels, labels):
-        steps = _steps(queries, other, rows, columns)
-        pairs = queries.groups[rows, None] != other.groups[columns]
-        if gallery is None:
-            pairs &= rows[:, None] < columns
-        row, column = np.nonzero(pairs)
-        found = steps[pairs]
-        held[at] += len(found)
-        missed[at] += [int(np.sum(found <= limit)) for limit in limits]
-        np.add.at(histogram, found + STEPS, 1)
-        drawn = np.flatnonzero(rng.random(len(found)) < share)
-        kept.append((found[drawn], rows[row[drawn]], columns[column[drawn]]))
-    return _Positives(histogram, labels, held, missed, _joined(kept, 1.0 / share))
-
-
-def _class_blocks(queries: Ints, gallery: Ints, labels: Ints) -> Iterator[tuple[int, Ints, Ints]]:
-    """Yield the number of each label, some of its queries, and all its gallery, in bounded blocks."""
-    rows, columns = np.argsort(queries, kind="stable"), np.argsort(gallery, kind="stable")
-    row_ends, column_ends = (
-        np.searchsorted(codes[order], labels, "right")
-        for codes, order in ((queries, rows), (gallery, columns))
-    )
-    for at, (mine, theirs) in enumerate(
-        zip(np.split(rows, row_ends[:-1]), np.split(columns, column_ends[:-1]), strict=True)
-    ):
-        size = max(1, BLOCK_PAIRS // max(1, len(theirs)))
-        for start in range(0, len(mine) if len(theirs) else 0, size):
-            yield at, mine[start : start + size], theirs
-
-
-def _joined(found: list[tuple[Any, Any, Any]], times: float) -> _Pairs:
-    if not found:
-        found = [(np.zeros(0), np.zeros(0), np.zeros(0))]
-    steps, query, other = (np.concatenate(part).astype(np.int32) for part in zip(*found, strict=True))
-    return _Pairs(steps, query, other, np.full(len(steps), times))
-
-
-def _thin(pairs: _Pairs, matching: Ints, rng: np.random.Generator) -> _Pairs:
+def _thin(pairs: Pairs, matching: Ints, rng: np.random.Generator) -> Pairs:
     """A sample for the intervals: the tail whole, and about `DRAWN_PER_OCTAVE` from each octave of FMR."""
     octave = np.floor(np.log2(np.maximum(matching[pairs.steps + STEPS] / DRAWN_PER_OCTAVE, 1.0)))
     times = np.exp2(octave)
     kept = rng.random(len(times)) * times < 1.0
-    return _Pairs(pairs.steps[kept], pairs.query[kept], pairs.other[kept], times[kept])
+    return Pairs(pairs.steps[kept], pairs.query[kept], pairs.other[kept], times[kept])
 
 
 def _interval(
     queries: Images,
     gallery: Images | None,
-    true: _Pairs,
-    false: _Pairs,
+    true: Pairs,
+    false: Pairs,
     point: Array,
     resamples: int,
     seed: int,
@@ -344,7 +214,7 @@ def _interval(
     stratum = np.repeat(np.arange(len(units.sizes)), units.sizes)
     fixed = units.total
 
-    def ends(pairs: _Pairs, one_ended: bool) -> tuple[Ints, Ints, Array]:
+    def ends(pairs: Pairs, one_ended: bool) -> tuple[Ints, Ints, Array]:
         """The units of both ends, and what makes the weights of a pair 1 on average."""
         first = units.unit[pairs.query]
         if one_ended:
@@ -395,7 +265,7 @@ def _edges(*sides: Ints) -> Ints:
 
 
 def _by_class(
-    queries: Images, gallery: Images | None, true: _Positives, false: _Pairs, limits: Ints, level: float
+    queries: Images, gallery: Images | None, true: Positives, false: Pairs, limits: Ints, level: float
 ) -> ClassRates:
     other = gallery or queries
     at = list(FMR_LEVELS.values()).index(level)

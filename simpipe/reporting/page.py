@@ -8,7 +8,16 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from simpipe.reporting import charts, confusions, findings, thresholds, training, unlabelled, verdict
+from simpipe.reporting import (
+    charts,
+    confusions,
+    findings,
+    numbers,
+    thresholds,
+    training,
+    unlabelled,
+    verdict,
+)
 from simpipe.reporting.content import Content
 from simpipe.reporting.map import bokeh_js, figure, figure_json
 from simpipe.reporting.matrix import matrix
@@ -101,6 +110,9 @@ def verdict_and_evidence(content: Content) -> dict[str, Any]:
         "seen_reason": verdict.reason_of(content.metrics, "seen"),
         "ladders": ladders(content),
         "ladder_names": LADDER_TABLE,
+        "further": numbers.rows(content.metrics),
+        "probability": numbers.probability(content.calibration),
+        "reliability": numbers.reliability(content.calibration),
         "pairs": confusions.pairs(content),
         "matrix": matrix(content.confusion, content.labels, shown),
         "matrix_shown": len(shown),

@@ -22,13 +22,18 @@ STEPS = 200
 
 @dataclass(frozen=True)
 class Threshold:
-    """One threshold: what was asked, the distance (None: cannot be met), and each measure on both sides."""
+    """One threshold: what was asked, the distance (None: cannot be met), and each measure on both sides.
+
+    `held`: whether the test agrees (None: it cannot tell); `caution`: why it is to be taken with care.
+    """
 
     name: str
     distance: float | None
     reason: str
     on_calibration: list[float | None]
     on_test: list[float | None]
+    held: bool | None = None
+    caution: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,8 @@ def table(calibration: dict[str, Any]) -> list[Threshold]:
             clean(entry.get("reason") or "cannot be met"),
             [number((entry.get("on_calibration") or {}).get(column)) for column in COLUMNS],
             [number((entry.get("on_test") or {}).get(column)) for column in COLUMNS],
+            entry.get("held"),
+            clean(entry.get("caution") or ""),
         )
         for name, entry in (calibration.get("thresholds") or {}).items()
     ]

@@ -12,6 +12,7 @@ from simpipe.metrics import novelty, open_set, verification
 from simpipe.metrics.evaluation import as_dict
 from simpipe.metrics.intervals import Estimate
 from simpipe.metrics.ladder import Scores
+from simpipe.metrics.pairs import Images
 from simpipe.similarity import Neighbours
 
 MIN_PAIRS = 10
@@ -99,9 +100,9 @@ def verification_document(
     that is not there gives its reason. Sampled blocks are measured whole: pairs cost little.
     """
 
-    def images(split: str) -> verification.Images:
+    def images(split: str) -> Images:
         rows = samples.rows(split)
-        return verification.Images(embeddings[rows], samples.label_id[rows], samples.group_id[rows])
+        return Images(embeddings[rows], samples.label_id[rows], samples.group_id[rows])
 
     document: dict[str, Any] = {}
     for name, block in (("seen", seen), ("unseen", unseen)):

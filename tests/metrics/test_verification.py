@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from simpipe.metrics import verification
-from simpipe.metrics.verification import FMR_LEVELS, NAMES, Images, pair_rates, verify
+from simpipe.metrics.pairs import Images, negative_pairs
+from simpipe.metrics.verification import FMR_LEVELS, NAMES, pair_rates, verify
 
 
 def loop(queries, gallery):
@@ -134,7 +135,7 @@ def test_a_sample_of_negatives_is_fair_and_repeatable():
     for name in ("fnmr@fmr=1e-1", "fnmr@fmr=1e-2", "eer", "auroc"):
         assert abs(part.metrics[name].value - whole.metrics[name].value) < 0.02, name
     per_query = np.bincount(
-        verification._negatives(images, None, 60_000, np.random.default_rng(0)).query, minlength=1000
+        negative_pairs(images, None, 60_000, np.random.default_rng(0)).query, minlength=1000
     )
     assert per_query.min() > 40 and per_query.max() <= 60
 
