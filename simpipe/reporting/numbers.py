@@ -78,9 +78,7 @@ def pairs(metrics: dict[str, Any]) -> list[Row]:
         )
         worst = ", ".join(f"“{clean(label)}”" for label in block["by_class"].get("worst", [])[:3])
         note += f" Worst: {worst}." if worst else ""
-        found.append(
-            Row(f"Do two images show one label? Equal error rate, {name} labels", _told(error), note)
-        )
+        found.append(Row(f"Equal error rate of pairs of images, {name} labels", _told(error), note))
     return found
 
 
