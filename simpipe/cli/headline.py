@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 from simpipe.engine.rundir import RunDir
+from simpipe.metrics.verdicts import judge, training_advice
 
 WEAKEST = 3
 NOTABLE_PAIR = 3
@@ -61,7 +62,7 @@ def _accuracy(metrics: dict[str, Any], classes: list[dict[str, str]]) -> list[st
         removed = cleaned["removed"]["queries"] + cleaned["removed"]["gallery"]
         lines.append(
             f"cleaned    {_estimate(cleaned['metrics']['accuracy@1'])}   "
-            f"accuracy@1 without {removed:,} images that look mislabelled"
+            f"accuracy@1 without {removed:,} images whose label is in doubt, not trained again"
         )
     return lines
 
@@ -85,7 +86,7 @@ def _unseen(metrics: dict[str, Any]) -> list[str]:
         f"unseen     recall@1 {_estimate(unseen['metrics']['recall@1'])}   "
         f"{counts['queries']:,} images of {counts['classes']} labels that training never saw"
     ]
-    if matched:
+    if matched.get("classes"):
         one, other = (matched["blocks"][name]["recall@1"] for name in ("seen", "unseen"))
         lines.append(
             f"           at {matched['classes']} labels each: recall@1 seen {_estimate(one)}, "
@@ -125,7 +126,7 @@ def _probability(calibration: dict[str, Any]) -> list[str]:
         return [f"P(right)   none; {found['reason']}"]
     test = found["on_test"]
     if test is None:
-        return ["P(right)   calibrated; there are no test images to verify it on"]
+        return [f"P(right)   calibrated, not verified: {found.get('untested', 'there are no test images')}"]
     return [
         f"P(right)   off by {test['ece']['value']:.3f} on average (by chance alone "
         f"{test['ece']['by_chance']:.3f}); Brier {_estimate(test['brier'])}, "
@@ -137,13 +138,14 @@ def _first(
     metrics: dict[str, Any], findings: list[dict[str, str]], classes: list[dict[str, str]]
 ) -> list[str]:
     """What to do next, the most useful first; at most three things."""
-    steps = []
-    judged = {_verdict(gain) for gain in metrics["gain"] if gain["metric"] in ("accuracy@1", "recall@1")}
-    if judged and "better" not in judged:
-        steps.append("training is not worth it yet: --set train.ship=best takes whichever is better on val")
     kinds = Counter(row["kind"] for row in findings)
+    advice = training_advice(metrics)
+    steps = []
+    if kinds["collapse"]:
+        steps.append("the embedding collapsed: lower train.lr, or take another train.loss")
+    elif advice:
+        steps.append(advice[0].lower() + advice[1:].rstrip("."))
     for kind, what in (
-        ("collapse", "the embedding collapsed: lower train.lr, or take another train.loss"),
         ("label_error", "look at the likely label errors: {count}"),
         ("duplicate_conflict", "decide on copies under two labels: {count}"),
         ("leak", "take copies of training images out of the test: {count}"),
@@ -196,14 +198,8 @@ def _gain(gain: dict[str, Any]) -> str:
     interval = "" if low is None else f" [{low:+.3f}, {high:+.3f}]"
     return (
         f"training   {gain['metric']} {value:+.3f}{interval} over {gain['from']} "
-        f"({gain['block']} labels): {_verdict(gain)}; {gain['fixed']} fixed, {gain['broken']} broken"
+        f"({gain['block']} labels): {judge(gain)}; {gain['fixed']} fixed, {gain['broken']} broken"
     )
-
-
-def _verdict(gain: dict[str, Any]) -> str:
-    if gain["low"] is None:
-        return "no interval"
-    return "better" if gain["low"] > 0 else "worse" if gain["high"] < 0 else "no measurable difference"
 
 
 def _threshold(name: str, entry: dict[str, Any]) -> str:

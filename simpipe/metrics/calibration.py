@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from simpipe.metrics.intervals import wilson
+from simpipe.metrics.intervals import MIN_CLASSES, wilson
 
 Floats = NDArray[np.floating[Any]]
 Bools = NDArray[np.bool_]
+Ints = NDArray[np.integer[Any]]
 
 MEASURES = {"precision": "precision", "recall": "recall", "familiar": "accepted"}
 """What of an operating point is to be at least the level of a target."""
@@ -114,42 +115,47 @@ def familiar(distance: Floats, level: str) -> Threshold:
 
 
 def operating_point(
-    distance: Floats, correct: Bools, known: Bools, threshold: float
+    distance: Floats, correct: Bools, known: Bools, threshold: float, classes: Ints, groups: Ints
 ) -> dict[str, float | int | None]:
     """What accepting `distance <= threshold` does on these queries [n].
 
     `precision` (None where nothing known is accepted), `recall`, `f1`, `accepted` (share of the known)
-    and `unknown_accept` (share of the unknown, None without any), each but `f1` with its 95 % Wilson
-    interval as `<name>_low` and `<name>_high`; `n_known`, `n_unknown` count the queries.
+    and `unknown_accept` (share of the unknown, None without any), each but `f1` with a 95 % Wilson
+    interval as `<name>_low` and `<name>_high`. Queries that stand or fall together count as one there:
+    those of one of `groups` [n], and the unknown of one of `classes` [n] from `MIN_CLASSES` classes on.
+    `n_known`, `n_unknown` and `n_unknown_classes` count queries and classes.
     """
     accept = distance <= np.float32(threshold)
-    n_known, n_unknown = int(known.sum()), int((~known).sum())
-    claimed = int((accept & known).sum())
-    right = int((accept & known & correct).sum())
-    shares = {
-        "precision": (right, claimed),
-        "recall": (right, n_known),
-        "accepted": (claimed, n_known),
-        "unknown_accept": (int((accept & ~known).sum()), n_unknown),
-    }
+    unknown_classes = len(np.unique(classes[~known]))
+    unknown_units = classes if unknown_classes >= MIN_CLASSES else groups
     point: dict[str, float | int | None] = {}
-    for name, (count, of) in shares.items():
-        low, high = wilson(count, of) or (None, None)
-        point |= {name: count / of if of else None, f"{name}_low": low, f"{name}_high": high}
+    for name, hit, among, units in (
+        ("precision", correct, accept & known, groups),
+        ("recall", accept & correct, known, groups),
+        ("accepted", accept, known, groups),
+        ("unknown_accept", accept, ~known, unknown_units),
+    ):
+        share = float(hit[among].mean()) if among.any() else None
+        independent = len(np.unique(units[among]))
+        bounds = None if share is None else wilson(share * independent, independent)
+        point |= {name: share, f"{name}_low": bounds and bounds[0], f"{name}_high": bounds and bounds[1]}
+    right, claimed, n_known = (int(each.sum()) for each in (accept & known & correct, accept & known, known))
     point["f1"] = 2 * right / (claimed + n_known) if n_known else None
-    return point | {"n_known": n_known, "n_unknown": n_unknown}
+    counts = {"n_known": n_known, "n_unknown": int((~known).sum()), "n_unknown_classes": unknown_classes}
+    return point | counts
 
 
 def held(target: str, point: Mapping[str, float | int | None]) -> bool | None:
     """Whether what `target` asks for held at an operating point; False only where the interval excludes it.
 
-    None where it cannot be told: without queries to measure it on, and for `optimal`, which asks for no
-    level.
+    None where it cannot be told: without queries to measure it on, for `optimal`, which asks for no level,
+    and for unknowns of less than `MIN_CLASSES` classes, as those of other classes may be quite different.
     """
     kind, _, level = target.rpartition("_")
     if kind == "unknown_accept":
         least = point["unknown_accept_low"]
-        return None if least is None else least <= float(level)
+        few = (point["n_unknown_classes"] or 0) < MIN_CLASSES
+        return None if least is None or few else least <= float(level)
     most = point[f"{MEASURES[kind]}_high"] if kind in MEASURES else None
     return None if most is None else most >= float(level)
 

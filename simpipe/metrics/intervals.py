@@ -86,8 +86,11 @@ def bootstrap_classes(
     return [each._replace(reason=reason) if few and each.n else each for each in estimates]
 
 
-def wilson(successes: int, n: int) -> tuple[float, float] | None:
-    """The 95 % interval of a share of `n` independent trials (Wilson 1927); None without trials."""
+def wilson(successes: float, n: float) -> tuple[float, float] | None:
+    """The 95 % interval of a share of `n` independent trials (Wilson 1927); None without trials.
+
+    Of trials that are not independent `n` is their effective number, and `successes` their share times it.
+    """
     if not n:
         return None
     share, spread = successes / n, Z95**2 / n
@@ -154,6 +157,11 @@ def unit_weights(units: Units, resamples: int, seed: int | tuple[int, ...], widt
         drawn = first + (rng.random((block, len(first))) * size).astype(np.int64)
         drawn += np.arange(block)[:, None] * total
         yield np.bincount(drawn.ravel(), minlength=block * total).reshape(block, total) * scale
+
+
+def only_these(count: int, what: str) -> str:
+    """What an interval over few classes is to be read with: it does not say how others would do."""
+    return f"for these {count} {what} only: too few to resample classes"
 
 
 def percentiles(draws: Array) -> tuple[Array, Array]:

@@ -94,9 +94,9 @@ def label_errors(
 ) -> list[Finding]:
     """Images whose neighbours say that their label is another one; only with strong evidence.
 
-    It is high where confident learning agrees, or both labels are too rare for it. Alone that would raise
-    many false alarms: with a tenth of the labels of photos of clothing exchanged, half of what it points at
-    is wrong, but 97 % of what it confirms is right.
+    It is high where confident learning agrees, or one of the two labels is too rare for it. Alone that
+    would raise many false alarms: with a tenth of the labels of photos of clothing exchanged, half of what
+    it points at is wrong, but 97 % of what it confirms is right.
     """
     if not ids.size:
         return []

@@ -173,20 +173,24 @@ def shortcut(ladder: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
     They know nothing of the things in an image. Where they reach `SHORTCUT` of the way from chance to the
     embedding, something simpler than what the labels mean may tell them apart: a background, a colour, a
-    camera (Geirhos et al. 2020, arXiv:2004.07780). Empty where one of the three rungs is missing.
+    camera (Geirhos et al. 2020, arXiv:2004.07780). Both have to beat chance by their intervals. Empty where
+    one of the three rungs is missing.
     """
-    found = {
-        entry["rung"]: entry["metrics"]["accuracy@1"]["value"]
-        for entry in ladder
-        if "accuracy@1" in entry["metrics"]
+    rungs = {
+        entry["rung"]: entry["metrics"]["accuracy@1"] for entry in ladder if "accuracy@1" in entry["metrics"]
     }
-    try:
-        base, thumbnail, trained = (found[rung] for rung in ("chance", "thumbnail", "trained"))
-    except KeyError:
+    if not {"chance", "thumbnail", "trained"} <= set(rungs):
         return {}
-    share = (thumbnail - base) / (trained - base) if trained > base else 1.0
-    values = {"chance": base, "thumbnail": thumbnail, "trained": trained}
-    return {**values, "share": round(share, 6), "suspicious": share >= SHORTCUT}
+    base, thumbnail, trained = (rungs[name]["value"] for name in ("chance", "thumbnail", "trained"))
+    share = (thumbnail - base) / (trained - base) if trained > base else None
+    real = all((rungs[name]["low"] or 0.0) > base for name in ("thumbnail", "trained"))
+    return {
+        "chance": base,
+        "thumbnail": thumbnail,
+        "trained": trained,
+        "share": None if share is None else round(share, 6),
+        "suspicious": real and share is not None and share >= SHORTCUT,
+    }
 
 
 def _chance(block: Block) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from simpipe.metrics.intervals import (
     Estimate,
     bootstrap_classes,
     bootstrap_groups,
+    only_these,
     percentiles,
 )
 from simpipe.metrics.open_set import Curve, Sides
@@ -219,7 +220,7 @@ def _share(
     if held_out and count >= MIN_CLASSES:
         return bootstrap_classes(values, classes, resamples, seed)[0]
     found = bootstrap_groups(values, classes, groups, resamples, seed)[0]
-    reason = f"for these {count} unknown classes only: too few to resample classes"
+    reason = only_these(count, "unknown classes")
     return found._replace(reason=reason) if held_out and found.n else found
 
 

@@ -17,6 +17,7 @@ from simpipe.metrics.intervals import (
     RESAMPLES,
     Z95,
     Estimate,
+    only_these,
     percentiles,
     pool_units,
     unit_weights,
@@ -218,24 +219,28 @@ def _logit_interval(point: Array, draws: Array, n: int) -> tuple[Array, Array]:
 
 
 class Sides(NamedTuple):
-    """Classes and duplicate groups of the known and the unknown queries, and how these are resampled."""
+    """Classes and duplicate groups of the known and the unknown queries, and how these are resampled.
+
+    Each known query stands for `known_scale` of them, where they are a sample: AUPR and GAP depend on how
+    many there are for each unknown one.
+    """
 
     known_classes: Ints
     known_groups: Ints
     unknown_classes: Ints
     unknown_groups: Ints
+    known_scale: float = 1.0
 
     @property
     def reason(self) -> str | None:
         """What an interval is to be read with."""
         classes = len(np.unique(self.unknown_classes))
-        if classes >= MIN_CLASSES:
-            return None
-        return f"for these {classes} unknown classes only: too few to resample classes"
+        return None if classes >= MIN_CLASSES else only_these(classes, "unknown classes")
 
     def once(self) -> tuple[Array, Array]:
         """Every query once: weights [1, n] and [1, m]."""
-        return np.ones((1, len(self.known_classes))), np.ones((1, len(self.unknown_classes)))
+        shape = (1, len(self.known_classes))
+        return np.full(shape, self.known_scale), np.ones((1, len(self.unknown_classes)))
 
     def weights(self, resamples: int, seed: int) -> Iterator[tuple[Array, Array]]:
         """Yield the weights of the known [b, n] and the unknown queries [b, m] in some of the resamples."""
@@ -250,7 +255,7 @@ class Sides(NamedTuple):
             unit_weights(far, resamples, (seed, 1), width),
             strict=True,
         ):
-            yield np.take(w_near, near.unit, axis=1), np.take(w_far, far.unit, axis=1)
+            yield self.known_scale * np.take(w_near, near.unit, axis=1), np.take(w_far, far.unit, axis=1)
 
 
 def _reached(weights: Array, upto: Ints) -> Array:

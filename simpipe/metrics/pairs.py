@@ -60,7 +60,9 @@ def count_pairs(queries: Images, gallery: Images | None) -> tuple[int, int]:
     _, groups = np.unique(np.concatenate([queries.groups, other.groups]), return_inverse=True)
     first, second = groups[: len(queries.groups)], groups[len(queries.groups) :]
     size = len(groups) + 1
-    both = equal(queries.labels * size + first, other.labels * size + second)
+    both = equal(
+        *(side.labels.astype(np.int64) * size + each for side, each in ((queries, first), (other, second)))
+    )
     same_label, same_group = equal(queries.labels, other.labels), equal(first, second)
     positives = same_label - both
     negatives = len(first) * len(second) - same_label - same_group + both

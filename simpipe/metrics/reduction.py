@@ -62,8 +62,8 @@ def nearest_by_reduction(
     rows = max(1, RERANKED_VALUES // max(1, candidates.shape[1] * features.shape[1]))
     for start in range(0, len(features), rows):
         ids = candidates[start : start + rows]
-        own = np.asarray(features[start : start + rows])
-        similarity = np.matmul(features[ids], own[:, :, None])[:, :, 0].astype(np.float64)
+        own = np.asarray(features[start : start + rows], np.float64)
+        similarity = np.einsum("qd,qkd->qk", own, features[ids])
         distances = np.clip(1.0 - np.rint(similarity / RESOLUTION) * RESOLUTION, 0.0, 2.0)
         distances[ids < 0] = np.inf
         order = np.argsort(distances, axis=1, kind="stable")[:, :k]

@@ -112,8 +112,10 @@ def pairs_that_matter(
     among = similarity[np.ix_(present, present)]
     np.fill_diagonal(among, -np.inf)
     others = max(0, len(present) - 1 if len(present) <= all_pairs else min(most, len(present) - 1))
-    order = np.sort(np.argsort(-among, axis=1, kind="stable")[:, :others], axis=1)
-    return np.stack([np.repeat(present, others), present[order].ravel()], axis=1)
+    # row by row: a sort of all at once would take several matrices of the size
+    order = [np.sort(np.argsort(-row, kind="stable")[:others]) for row in among]
+    chosen = np.array(order, np.int64).reshape(-1)
+    return np.stack([np.repeat(present, others), present[chosen]], axis=1)
 
 
 def separability(

@@ -4,9 +4,9 @@ A pair is a query with an image of the gallery, or two queries where there is no
 duplicate group are no pair. A pair of one class is positive, every other negative. It matches where
 `distance <= threshold`: FNMR is the share of positives that do not match, FMR that of negatives that do.
 
-Positives are all there are. Negatives are all, or a seeded sample without replacement in which each query
-meets equally many images and each pair has the same chance. Similarities are whole steps of
-`similarity.RESOLUTION`, so that pairs within one step are ties.
+Positives are all there are. Negatives are all, or a seeded sample in which each query meets equally many
+images and each pair has the same chance; without a gallery a pair can be drawn from both of its ends.
+Similarities are whole steps of `similarity.RESOLUTION`, so that pairs within one step are ties.
 """
 
 from typing import Any, NamedTuple
@@ -18,6 +18,7 @@ from simpipe.metrics.intervals import (
     MIN_CLASSES,
     RESAMPLES,
     Estimate,
+    only_these,
     percentiles,
     pool_units,
     unit_weights,
@@ -209,7 +210,7 @@ def _interval(
     else:
         units = pool_units(queries.labels, queries.groups)
         if gallery is None:
-            reason = f"for these {classes} classes only: too few to resample classes"
+            reason = only_these(classes, "classes")
     size = np.repeat(units.sizes, units.sizes)
     stratum = np.repeat(np.arange(len(units.sizes)), units.sizes)
     fixed = units.total

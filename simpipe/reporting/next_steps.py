@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from simpipe.metrics.verdicts import training_advice
 from simpipe.reporting.content import Content
 from simpipe.reporting.text import count, percent, quoted
 from simpipe.reporting.thresholds import table
-from simpipe.reporting.verdict import gain_of, judge
 
 MOST = 5
 SMALL_CLASS = 5
@@ -45,17 +45,9 @@ def next_steps(content: Content) -> list[Step]:
 
 
 def training(content: Content) -> Iterator[Step]:
-    gain = gain_of(content.metrics)
-    if gain is None or judge(gain) == "better":
-        return
-    yield Step(
-        "Training made it worse: train more gently, or set train.ship to best, which keeps what is better on "
-        "val."
-        if judge(gain) == "worse"
-        else "Training shows no measurable gain: add images, or set train.ship to best, which keeps what is "
-        "better on val.",
-        "ladder",
-    )
+    advice = training_advice(content.metrics)
+    if advice and not kinds(content)["collapse"]:
+        yield Step(advice, "ladder")
 
 
 def collapsed(content: Content) -> Iterator[Step]:

@@ -45,7 +45,7 @@ def cleaned(metrics: dict[str, Any]) -> list[Row]:
     if not found:
         return []
     removed = count(sum(found["removed"].values()), "image")
-    note = f"Without {removed} whose label is in doubt: the most that mending labels can bring."
+    note = f"Without {removed} whose label is in doubt, and without training again: a guess on the high side."
     return [Row("accuracy@1 after cleaning", _told(found["metrics"]["accuracy@1"]), note)]
 
 
@@ -89,7 +89,8 @@ def probability(calibration: dict[str, Any]) -> str:
     if not found.get("knots"):
         return f"No probability of an answer: {clean(found['reason'])}." if found.get("reason") else ""
     if not test:
-        return "Answers carry a probability; there are no test images to verify it on."
+        why = clean(found.get("untested") or "there are no test images")
+        return f"Answers carry a probability of being right. It is not verified: {why}."
     error, by_chance = (f"{test['ece'][name]:.3f}" for name in ("value", "by_chance"))
     return (
         f"Answers carry a probability of being right. On test it is off by {error} on average, of which "

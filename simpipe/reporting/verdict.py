@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from simpipe.metrics.verdicts import judge
 from simpipe.reporting.content import Content
 from simpipe.reporting.text import clean, count, interval, number, percent, points, quoted
 from simpipe.reporting.thresholds import asked
@@ -54,14 +55,6 @@ def gain_of(metrics: dict[str, Any]) -> dict[str, Any] | None:
     return None
 
 
-def judge(gain: dict[str, Any]) -> str:
-    """better, worse, or no measurable difference: an interval that holds 0 shows none."""
-    low, high = number(gain.get("low")), number(gain.get("high"))
-    if low is None or high is None:
-        return "no measurable difference"
-    return "better" if low > 0 else "worse" if high < 0 else "no measurable difference"
-
-
 def verdict(content: Content) -> str:
     """One or two plain sentences."""
     chosen = headline(content.metrics)
@@ -79,6 +72,8 @@ def verdict(content: Content) -> str:
         return f"{what}."
     source = clean(gain.get("from", "pretrained"))
     outcome = judge(gain)
+    if outcome == "no interval":
+        return f"{what}. There are too few labels to tell what training changed."
     if outcome == "no measurable difference":
         return f"{what}. Training made no measurable difference to the {source} features."
     return (

@@ -52,7 +52,8 @@ def calibrate(ctx: Context) -> None:
             thresholds[name] = {**UNMET, "target": name, "reason": chosen.reason}
             continue
         on_calibration, on_test = (
-            operating_point(*queries.answers, chosen.distance) for queries in (calibration, test)
+            operating_point(*queries.answers, chosen.distance, queries.labels, queries.groups)
+            for queries in (calibration, test)
         )
         thresholds[name] = {
             "distance": chosen.distance,
@@ -111,23 +112,26 @@ def _without_labels(
         groups = samples.group_id
         return nearest(embeddings[rows], embeddings[train], 1, groups[rows], groups[train]).distances[:, 0]
 
-    def point(distances: "npt.NDArray[np.float32]", threshold: float) -> dict[str, Any]:
+    def point(split: str, distances: "npt.NDArray[np.float32]", threshold: float) -> dict[str, Any]:
         """All images are taken for known; what needs a label is null."""
-        known = np.ones(len(distances), bool)
-        found = operating_point(distances, ~known, known, threshold)
+        known, rows = np.ones(len(distances), bool), samples.rows(split)
+        found = operating_point(
+            distances, ~known, known, threshold, samples.label_id[rows], samples.group_id[rows]
+        )
         kept = ("accepted", "n_")
         return {name: value if name.startswith(kept) else None for name, value in found.items()}
 
     thresholds: dict[str, Any] = {name: {**UNMET, "target": name, "reason": NO_LABELS} for name in targets}
-    chosen = familiar(reach("val"), FAMILIAR)
+    near = reach("val")
+    chosen = familiar(near, FAMILIAR)
     if chosen.distance is None:
         thresholds[chosen.target] = {**UNMET, "target": chosen.target, "reason": chosen.reason}
     else:
-        on_test = point(reach("test"), chosen.distance)
+        on_test = point("test", reach("test"), chosen.distance)
         thresholds[chosen.target] = {
             "distance": chosen.distance,
             "target": chosen.target,
-            "on_calibration": point(reach("val"), chosen.distance),
+            "on_calibration": point("val", near, chosen.distance),
             "on_test": on_test,
             "held": held(chosen.target, on_test),
         }
@@ -191,21 +195,24 @@ def _probability(calibration: _Queries, test: _Queries, unknown_share: float) ->
     from simpipe.metrics.probability import fit_probability, verify_probability
 
     distance, margin, correct, known = calibration[:4]
-    fitted = fit_probability(distance, margin, correct, known, unknown_share)
+    share = 0.0 if known.all() else unknown_share
+    fitted = fit_probability(distance, margin, correct, known, share)
     if isinstance(fitted, str):
         return {"knots": None, "reason": fitted}
     given = fitted.of(test.distance, test.margin)
+    untested = "no test image has an unknown label" if share and len(test.known) and test.known.all() else ""
     return {
         "score": "margin_weight * margin - (1 - margin_weight) * distance",
         "margin_weight": fitted.margin_weight,
         "knots": {"score": fitted.scores.tolist(), "probability": fitted.probabilities.tolist()},
-        "unknown_share": unknown_share if not known.all() else 0.0,
+        "unknown_share": share,
         "counts": {
             "right": int((correct & known).sum()),
             "wrong": int((~correct & known).sum()),
             "unknown": int((~known).sum()),
         },
-        "on_test": verify_probability(
-            given, test.correct, test.known, test.labels, test.groups, unknown_share
-        ),
+        "on_test": None
+        if untested
+        else verify_probability(given, test.correct, test.known, test.labels, test.groups, share),
+        **({"untested": untested} if untested else {}),
     }

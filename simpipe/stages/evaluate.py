@@ -121,7 +121,8 @@ def evaluate(ctx: Context) -> None:
     for finding in found:
         if finding.kind in SUSPECT:
             suspects[[row for row in (finding.row, finding.other_row) if row is not None]] = True
-    metrics = _metrics(config, samples, embeddings, seen, unseen, unknown, suspects)
+    shipped = read_json(ctx.path("train/encoder.json"))["shipped"]
+    metrics = _metrics(config, samples, embeddings, seen, unseen, unknown, suspects, shipped)
     if clusters is not None:
         metrics["unlabelled"] = structure(clusters, pretrained_all.ids, all_to_all.ids)
     write_json(ctx.out / "metrics.json", metrics)
@@ -192,6 +193,7 @@ def _metrics(
     unseen: "Scores | str",
     unknown: "Neighbours",
     suspects: "npt.NDArray[np.bool_]",
+    shipped: str,
 ) -> dict[str, Any]:
     """The document of metrics.json."""
     from simpipe.metrics.ladder import shortcut
@@ -210,6 +212,7 @@ def _metrics(
         "blocks": blocks,
         "ladder": [entry for block in measured for entry in block.ladder],
         "gain": [entry for block in measured for entry in block.gain],
+        "shipped": shipped,
         "shortcut": {} if isinstance(seen, str) else shortcut(seen.ladder),
         "with_leaks": {},
         "after_cleaning": {},
@@ -218,7 +221,7 @@ def _metrics(
     }
     if not isinstance(seen, str):
         document["with_leaks"] = _with_leaks(config, samples, embeddings, seen)
-        if suspects.any():
+        if suspects[seen.block.queries].any() or suspects[seen.block.gallery].any():
             document["after_cleaning"] = score_after_cleaning(
                 seen.block, embeddings, suspects, settings.resamples, seed
             )

@@ -11,12 +11,13 @@ from simpipe.data.manifest import Samples
 from simpipe.metrics import novelty, open_set, verification
 from simpipe.metrics.evaluation import as_dict
 from simpipe.metrics.intervals import Estimate
-from simpipe.metrics.ladder import Scores
-from simpipe.metrics.pairs import Images
+from simpipe.metrics.ladder import Scores, sample
+from simpipe.metrics.pairs import Images, count_pairs
 from simpipe.similarity import Neighbours
 
 MIN_PAIRS = 10
 WORST = 10
+MOST_PAIRS = 100_000_000
 COLUMNS = ("fnmr", "fmr", "positives", "negatives")
 
 
@@ -43,7 +44,9 @@ def open_set_document(
     labels, groups = samples.label_id, samples.group_id
     train, queries, trained = samples.rows("train"), seen.block.queries, seen.evaluations["trained"]
     known = trained.neighbours
-    sides = open_set.Sides(labels[queries], groups[queries], labels[rows], groups[rows])
+    counts = seen.summary("trained")["counts"]
+    scale = counts["queries"] / len(queries)
+    sides = open_set.Sides(labels[queries], groups[queries], labels[rows], groups[rows], scale)
     near, far = known.distances[:, 0], unknown.distances[:, 0]
     right = trained.values["accuracy@1"] == 1
     estimates = open_set.estimates(near, right, far, sides, settings.resamples, seed)
@@ -69,9 +72,10 @@ def open_set_document(
     )
     return {
         "counts": {
-            "known": len(queries),
+            "known": counts["queries"],
             "unknown": len(rows),
             "unknown_classes": len(np.unique(labels[rows])),
+            **{name: counts[name] for name in ("sampled",) if name in counts},
         },
         "metrics": _metrics(estimates),
         "novelty": {
@@ -97,11 +101,11 @@ def verification_document(
     """`verification`: error rates over pairs of images, for the blocks `seen` and `unseen`.
 
     `seen` pairs every test image with train, `unseen` the images of held-out labels with each other; a block
-    that is not there gives its reason. Sampled blocks are measured whole: pairs cost little.
+    that is not there gives its reason. Where few labels make more than `MOST_PAIRS` like pairs, a sample of
+    the queries, a share of each label, meets the whole gallery.
     """
 
-    def images(split: str) -> Images:
-        rows = samples.rows(split)
+    def images(rows: npt.NDArray[np.int64]) -> Images:
         return Images(embeddings[rows], samples.label_id[rows], samples.group_id[rows])
 
     document: dict[str, Any] = {}
@@ -109,12 +113,13 @@ def verification_document(
         if isinstance(block, str):
             document[name] = {"reason": block}
             continue
-        queries, gallery = (
-            (images("test"), images("train")) if name == "seen" else (images("unseen_test"), None)
-        )
-        found = verification.verify(queries, gallery, settings.resamples, seed)
+        rows, train = samples.rows("test" if name == "seen" else "unseen_test"), samples.rows("train")
+        gallery = images(train) if name == "seen" else None
+        positives, _ = count_pairs(images(rows), gallery)
+        kept = sample(samples.label_id[rows], _affordable(len(rows), positives, gallery is None), seed)
+        found = verification.verify(images(rows[kept]), gallery, settings.resamples, seed)
         document[name] = {
-            "counts": found.counts,
+            "counts": found.counts | {"queries": len(rows), "sampled": len(kept)},
             "negatives": "all"
             if found.counts["negatives"] == found.counts["negatives_in_all"]
             else "sampled",
@@ -123,6 +128,12 @@ def verification_document(
             "by_class": _by_class(found.classes, samples),
         }
     return document
+
+
+def _affordable(queries: int, positives: int, among_themselves: bool) -> int:
+    """How many of the queries have `MOST_PAIRS` like pairs."""
+    share = MOST_PAIRS / max(positives, 1)
+    return queries if share >= 1 else int(queries * (share**0.5 if among_themselves else share))
 
 
 def _by_class(rates: verification.ClassRates | str, samples: Samples) -> dict[str, Any]:

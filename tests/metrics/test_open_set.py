@@ -1,10 +1,12 @@
 """Open-set metrics against loops over all pairs, scikit-learn, and simulation."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from simpipe.metrics import open_set
 from simpipe.metrics.open_set import (
     NAMES,
     aupr,
@@ -126,3 +128,16 @@ def test_a_perfect_model_has_no_interval_around_its_precisions():
     )
     for name in ("aupr_known", "aupr_unknown", "gap"):
         assert found[name][:3] == (1.0, 1.0, 1.0)
+
+
+def test_a_known_query_that_stands_for_three_counts_like_three():
+    """Where known queries are a sample: AUPR and GAP depend on how many there are for each unknown one."""
+    rng = np.random.default_rng(0)
+    known, unknown = (np.round(rng.random(size), 2).astype(np.float32) for size in (60, 40))
+    right = rng.random(60) < 0.7
+    whole = open_set.Curve.of(*(np.repeat(each, 3) for each in (known, right)), unknown)
+    sampled = open_set.Sides(np.arange(60), np.arange(60), np.arange(40), np.arange(40), 3.0)
+    found = open_set.Curve.of(known, right, unknown).values(*sampled.once())
+    np.testing.assert_allclose(found, whole.values(np.ones((1, 180)), np.ones((1, 40))))
+    for near, far in sampled.weights(20, 0):
+        assert near.mean() == pytest.approx(3.0) and far.mean() == pytest.approx(1.0)

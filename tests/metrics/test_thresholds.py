@@ -135,12 +135,40 @@ def test_a_precision_on_few_images_comes_with_a_caution():
 
 def test_whether_a_target_held():
     point = {"precision_high": 0.96, "recall_high": 0.85, "accepted_high": 0.95, "unknown_accept_low": 0.12}
+    point["n_unknown_classes"] = 20
     answers = {"precision_0.95": True, "precision_0.97": False, "recall_0.85": True, "recall_0.90": False}
     answers |= {"unknown_accept_0.12": True, "unknown_accept_0.10": False, "familiar_0.95": True}
     assert {name: held(name, point) for name in answers} == answers
     nothing = dict.fromkeys(point)
     assert [held(name, nothing) for name in answers] == [None] * len(answers)
     assert held("optimal", point) is None
+    assert held("unknown_accept_0.10", point | {"n_unknown_classes": 19}) is None
+
+
+def alone(queries):
+    """A class and a duplicate group for each query: all of one class, and each a group of its own."""
+    return np.zeros(len(queries[0]), int), np.arange(len(queries[0]))
+
+
+def test_copies_count_as_one_image_in_an_interval():
+    distance, correct, known = np.float32([0.1] * 40), np.arange(40) % 10 > 0, np.ones(40, bool)
+    copied = [np.repeat(each, 5) for each in (distance, correct, known)]
+    groups = np.repeat(np.arange(40), 5)
+    once = operating_point(distance, correct, known, 0.5, np.zeros(40, int), np.arange(40))
+    assert operating_point(*copied, 0.5, np.zeros(200, int), groups) == pytest.approx(
+        once | {"n_known": 200}, nan_ok=True
+    )
+
+
+def test_a_target_that_is_met_rarely_fails_however_alike_the_images_of_a_group_are():
+    rng, verdicts = np.random.default_rng(0), []
+    for _ in range(300):
+        correct = np.repeat(rng.random(100) < 0.9, 4)
+        point = operating_point(
+            np.zeros(400, np.float32), correct, correct | True, 0.5, np.zeros(400, int), np.arange(400) // 4
+        )
+        verdicts.append(held("precision_0.90", point))
+    assert np.mean(np.array(verdicts) == False) < 0.05  # noqa: E712
 
 
 def irreducible(seed, n, distance=None):
@@ -159,13 +187,14 @@ def test_the_precision_target_holds_on_fresh_data():
     target, precisions, verdicts = "precision_0.90", [], []
     for seed in range(300):
         chosen = choose_thresholds(*irreducible((seed, 0), 800), [target])[target].distance
-        point = operating_point(*irreducible((seed, 1), 800), chosen)
+        point = operating_point(*(fresh := irreducible((seed, 1), 800)), chosen, *alone(fresh))
         precisions.append(0.995 - 0.35 * chosen)
         verdicts.append(held(target, point))
     assert np.mean(precisions) == pytest.approx(0.9, abs=0.01)
     assert np.mean(np.array(verdicts) == False) < 0.15  # noqa: E712
     wrong = choose_thresholds(*irreducible(0, 800), ["precision_0.70"])["precision_0.70"].distance
-    assert held(target, operating_point(*irreducible(1, 800), wrong)) is False
+    fresh = irreducible(1, 800)
+    assert held(target, operating_point(*fresh, wrong, *alone(fresh))) is False
 
 
 @pytest.mark.parametrize("rule", MatchRule.__args__)
@@ -190,23 +219,25 @@ def test_the_matcher_does_not_accept_everything_where_errors_cannot_be_avoided(r
     junk, fresh = answers(800)
     for name in targets:
         accepted = fresh[0] <= np.float32(chosen[name].distance)
-        point = operating_point(*fresh, chosen[name].distance)
+        point = operating_point(*fresh, chosen[name].distance, *alone(fresh))
         assert point["accepted"] < 0.8 and accepted[junk].mean() < 0.5 * accepted[~junk].mean()
         assert point["precision"] > np.mean(fresh[1]) + 0.05
-    assert operating_point(*fresh, chosen["precision_0.95"].distance)["precision"] > 0.92
-    assert operating_point(*fresh, chosen["recall_0.60"].distance)["recall"] == pytest.approx(0.6, abs=0.05)
+    precise, complete = (
+        operating_point(*fresh, chosen[name].distance, *alone(fresh)) for name in targets[1:]
+    )
+    assert precise["precision"] > 0.92 and complete["recall"] == pytest.approx(0.6, abs=0.05)
 
 
 def test_operating_point():
     distance = np.float32([0.1, 0.2, 0.3, 0.9, 0.2, 0.8])
     known = np.array([True] * 4 + [False] * 2)
     correct = np.array([True, False, True, True, False, False])
-    point = operating_point(distance, correct, known, 0.3)
+    point = operating_point(distance, correct, known, 0.3, np.zeros(6, int), np.arange(6))
     assert (point["precision"], point["recall"], point["accepted"]) == (2 / 3, 0.5, 0.75)
     assert point["f1"] == pytest.approx(2 * (2 / 3) * 0.5 / (2 / 3 + 0.5))
     assert (point["unknown_accept"], point["n_known"], point["n_unknown"]) == (0.5, 4, 2)
     assert 0 < point["recall_low"] < 0.5 < point["recall_high"] < 1
-    nothing = operating_point(distance[:4], correct[:4], known[:4], 0.0)
+    nothing = operating_point(distance[:4], correct[:4], known[:4], 0.0, np.zeros(4, int), np.arange(4))
     assert nothing["precision"] is None and nothing["precision_low"] is None
     assert (nothing["recall"], nothing["unknown_accept"], nothing["f1"]) == (0.0, None, 0.0)
 

@@ -71,7 +71,7 @@ def test_what_was_not_measured_has_no_row() -> None:
     ("more", "told"),
     [
         ({}, "off by 0.040 on average, of which 0.029"),
-        ({"on_test": None}, "no test images to verify it on"),
+        ({"on_test": None}, "not verified: there are no test images"),
         ({"knots": None, "reason": "12 answers are too few"}, "12 answers are too few"),
     ],
 )

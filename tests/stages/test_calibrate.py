@@ -83,7 +83,7 @@ def test_every_target_is_verified_on_test(tmp_path: Path, rule: str) -> None:
         kind, _, level = name.rpartition("_")
         expected = {
             "": None,
-            "unknown_accept": test["unknown_accept_low"] <= float(level) if kind else None,
+            "unknown_accept": None,  # two labels do not tell how others would do
             **{each: test[f"{each}_high"] >= float(level) for each in ("precision", "recall") if kind},
         }
         assert entry["held"] is expected[kind]
