@@ -15,25 +15,38 @@ NOTABLE_PAIR = 3
 def headline(run: RunDir) -> list[str]:
     """How good, how sure, worth training or not, what to mend first."""
     metrics = json.loads((run.stage("evaluate") / "metrics.json").read_bytes())
-    calibration = json.loads((run.stage("calibrate") / "calibration.json").read_bytes())
     findings = _rows(run, "findings.csv")
     if "unlabelled" in metrics:
+        calibration = _calibration(run)
         return ["", *_without_labels(metrics["unlabelled"], calibration), _findings(run, findings), ""]
     classes = [row for row in _rows(run, "classes.csv") if row["block"] == "seen"]
     return [
         "",
         *_accuracy(metrics, classes),
-        *map(_gain, metrics["gain"]),
+        *(_gain(gain, metrics["trained_here"]) for gain in metrics["gain"]),
+        *_linear(metrics),
         *_shortcut(metrics),
         *_unseen(metrics),
         *_pairs(metrics),
         *_unknowns(metrics),
-        *(_threshold(name, entry) for name, entry in calibration["thresholds"].items()),
-        *_probability(calibration),
+        *threshold_lines(run),
         _findings(run, findings),
         *_first(metrics, findings, classes),
         "",
     ]
+
+
+def threshold_lines(run: RunDir) -> list[str]:
+    """The thresholds with what they do on test, and what a probability is worth."""
+    calibration = _calibration(run)
+    if "reason" in calibration:  # no labels
+        return _familiar_lines(calibration)
+    lines = [_threshold(name, entry) for name, entry in calibration["thresholds"].items()]
+    return [*lines, *_probability(calibration)]
+
+
+def _calibration(run: RunDir) -> Any:
+    return json.loads((run.stage("calibrate") / "calibration.json").read_bytes())
 
 
 def _rows(run: RunDir, name: str) -> list[dict[str, str]]:
@@ -65,6 +78,20 @@ def _accuracy(metrics: dict[str, Any], classes: list[dict[str, str]]) -> list[st
             f"accuracy@1 without {removed:,} images whose label is in doubt, not trained again"
         )
     return lines
+
+
+def _linear(metrics: dict[str, Any]) -> list[str]:
+    """A note where the linear discriminants, which take seconds, do as well as the encoder."""
+    found = {
+        entry["rung"]: entry["metrics"]["accuracy@1"]["value"]
+        for entry in metrics["ladder"]
+        if entry["block"] == "seen" and "accuracy@1" in entry["metrics"]
+    }
+    if "lda" not in found or found["lda"] < found["trained"]:
+        return []
+    return [
+        f"{'':10} lda, a linear map of the pretrained features, reaches accuracy@1 {found['lda']:.3f}, too"
+    ]
 
 
 def _shortcut(metrics: dict[str, Any]) -> list[str]:
@@ -131,6 +158,7 @@ def _probability(calibration: dict[str, Any]) -> list[str]:
         f"P(right)   off by {test['ece']['value']:.3f} on average (by chance alone "
         f"{test['ece']['by_chance']:.3f}); Brier {_estimate(test['brier'])}, "
         f"{test['brier']['constant']:.3f} without a model"
+        + ("" if test["brier"]["value"] < test["brier"]["constant"] else ": do not rely on it")
     ]
 
 
@@ -166,12 +194,16 @@ def _without_labels(facts: dict[str, Any], calibration: dict[str, Any]) -> list[
     """What can be said of images without labels."""
     groups = f"{facts['clusters']:,} of look-alikes hold {facts['clustered']:.1%} of the images"
     told = f"{groups}; the largest has {facts['largest']:,}" if facts["clusters"] else "none were found"
-    thresholds = calibration["thresholds"].items()
     return [
         f"images     {facts['images']:,} without labels: nothing was measured that needs them",
         f"groups     {told}",
-        *(_familiar(entry) for name, entry in thresholds if name.startswith("familiar_")),
+        *_familiar_lines(calibration),
     ]
+
+
+def _familiar_lines(calibration: dict[str, Any]) -> list[str]:
+    thresholds = calibration["thresholds"].items()
+    return [_familiar(entry) for name, entry in thresholds if name.startswith("familiar_")]
 
 
 def _familiar(entry: dict[str, Any]) -> str:
@@ -191,20 +223,21 @@ def _estimate(estimate: dict[str, Any]) -> str:
     return f"{value:.3f}" if low is None else f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
 
-def _gain(gain: dict[str, Any]) -> str:
+def _gain(gain: dict[str, Any], trained: bool) -> str:
+    name = "training" if trained else "encoder"
     value, low, high = (gain[name] for name in ("value", "low", "high"))
     if value is None:
-        return f"training   {gain['block']}: no gain could be measured"
+        return f"{name:10} {gain['block']}: no gain could be measured"
     interval = "" if low is None else f" [{low:+.3f}, {high:+.3f}]"
     return (
-        f"training   {gain['metric']} {value:+.3f}{interval} over {gain['from']} "
+        f"{name:10} {gain['metric']} {value:+.3f}{interval} over {gain['from']} "
         f"({gain['block']} labels): {judge(gain)}; {gain['fixed']} fixed, {gain['broken']} broken"
     )
 
 
 def _threshold(name: str, entry: dict[str, Any]) -> str:
     if entry["distance"] is None:
-        return f"threshold  {name}: none; {entry['reason']}"
+        return f"threshold  {name}: none; {entry['reason'].partition(';')[0]}"
     test = entry["on_test"]
     parts = [
         f"{share} {test[key]:.1%}"

@@ -64,8 +64,13 @@ def query(
     runs_dir: RunsDir = Path("runs"),
     k: Annotated[int, typer.Option("-k", metavar="N", min=1, help="How many similar images.")] = 5,
     threshold: Annotated[
-        str, typer.Option(metavar="NAME", help="Name of a threshold: optimal, precision_0.95, ...")
-    ] = "optimal",
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Name of a threshold: precision_0.95, optimal (best F1), ... If not given, the one of the "
+            "report: the first precision that can be met.",
+        ),
+    ] = None,
     as_json: AsJson = False,
     verbose: Verbose = 0,
 ) -> None:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from simpipe.cli.headline import headline
+from simpipe.cli.headline import headline, threshold_lines
 from simpipe.cli.intake import intake_lines
 from simpipe.engine.rundir import RunDir
 
@@ -58,6 +58,9 @@ def print_results(run: RunDir, stages: Sequence[str], quiet: bool) -> None:
     """The headline numbers if they were measured, or else what ingest found; and where the report is."""
     if not quiet and "evaluate" in stages:
         for line in headline(run):
+            print(line)
+    elif not quiet and "calibrate" in stages:
+        for line in threshold_lines(run):
             print(line)
     elif not quiet and "ingest" in stages:
         for line in intake_lines(run):

@@ -145,6 +145,25 @@ def operating_point(
     return point | counts
 
 
+def few_unknown(point: Mapping[str, float | int | None]) -> str | None:
+    """What the share of unknowns is to be taken with; None from `MIN_CLASSES` classes on."""
+    classes = point["n_unknown_classes"] or 0
+    if not classes or classes >= MIN_CLASSES:
+        return None
+    labels = "one unknown label" if classes == 1 else f"{classes} unknown labels"
+    return f"tested on {labels} only: others may do otherwise"
+
+
+def working_threshold(thresholds: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """The name of the threshold to work with, of those in calibration.json; None where none could be chosen.
+
+    The first for a precision that can be met, or else the best F1, which looks at no unknown, or else any.
+    """
+    usable = [name for name, entry in thresholds.items() if entry.get("distance") is not None]
+    best = [name for name in usable if name.startswith("precision")] + [n for n in usable if n == "optimal"]
+    return next(iter(best + usable), None)
+
+
 def held(target: str, point: Mapping[str, float | int | None]) -> bool | None:
     """Whether what `target` asks for held at an operating point; False only where the interval excludes it.
 

@@ -8,7 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simpipe.metrics.classification import correctness
-from simpipe.metrics.intervals import RESAMPLES, Estimate, bootstrap_classes, bootstrap_groups, sign_test
+from simpipe.metrics.intervals import (
+    RESAMPLES,
+    Estimate,
+    bootstrap_classes,
+    bootstrap_groups,
+    pool_units,
+    sign_test,
+    wilson,
+)
 from simpipe.metrics.retrieval import compat_values, formula_id, retrieval_values, tie_sensitive
 from simpipe.similarity import Neighbours, empty_neighbours, neighbour_vote, search
 
@@ -122,7 +130,11 @@ def summarise(
             evaluation.values, macro_names, classes, groups, resamples, seed, unit, macro=True
         ).items()
     }
-    metrics = {name: as_dict(each) | {"formula": formula_id(name)} for name, each in estimates.items()}
+    independent = len(np.unique(classes)) if unit == "classes" else pool_units(classes, groups).total
+    metrics = {
+        name: as_dict(_never_certain(each, independent)) | {"formula": formula_id(name)}
+        for name, each in estimates.items()
+    }
     for name, values in evaluation.optimistic.items():
         lucky = mean_of(values)
         if lucky is not None and name in metrics and lucky - metrics[name]["value"] > TIES_MATTER:
@@ -136,6 +148,14 @@ def summarise(
         for name, values in evaluation.compat.items()
     }
     return {"counts": evaluation.counts, "metrics": metrics, "compat": compat}
+
+
+def _never_certain(estimate: Estimate, independent: int) -> Estimate:
+    """Where all values are 0, or all 1, resamples know no doubt: then Wilson's interval of so many trials."""
+    if estimate.value not in (0.0, 1.0) or estimate.low is None:
+        return estimate
+    low, high = wilson(estimate.value * independent, independent) or (None, None)
+    return estimate._replace(low=low, high=high)
 
 
 def bootstrap(

@@ -21,8 +21,8 @@ def judge(gain: Mapping[str, Any]) -> Verdict:
 
 
 def training_advice(metrics: Mapping[str, Any]) -> str | None:
-    """What to do about training; None where it pays, where nothing tells, or where it is not shipped."""
-    if metrics.get("shipped") == "pretrained":
+    """What to do about training; None where it pays, where nothing tells, or where nothing was trained."""
+    if not metrics.get("trained_here", True):
         return None
     judged = {gain["block"]: judge(gain) for gain in metrics.get("gain") or [] if gain["metric"] in HEADLINES}
     for block, what in LABELS.items():

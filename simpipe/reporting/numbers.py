@@ -72,7 +72,7 @@ def pairs(metrics: dict[str, Any]) -> list[Row]:
         few = block["metrics"]["fnmr@fmr=1e-2"]
         missed = number(few)
         note = (
-            clean(few["reason"])
+            f"{clean(few['reason'])}."
             if missed is None
             else f"Where 1 % of unlike pairs pass, {percent(missed)} of like ones do not."
         )
@@ -95,6 +95,7 @@ def probability(calibration: dict[str, Any]) -> str:
     return (
         f"Answers carry a probability of being right. On test it is off by {error} on average, of which "
         f"{by_chance} is to be expected by chance."
+        + ("" if test["brier"]["value"] < test["brier"]["constant"] else " Do not rely on it.")
     )
 
 

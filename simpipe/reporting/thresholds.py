@@ -56,7 +56,7 @@ def table(calibration: dict[str, Any]) -> list[Threshold]:
             [number((entry.get("on_calibration") or {}).get(column)) for column in COLUMNS],
             [number((entry.get("on_test") or {}).get(column)) for column in COLUMNS],
             entry.get("held"),
-            clean(entry.get("caution") or ""),
+            clean(entry["caution"]) if entry.get("caution") else "",
         )
         for name, entry in (calibration.get("thresholds") or {}).items()
     ]

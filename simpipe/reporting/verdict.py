@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from simpipe.metrics.calibration import working_threshold
 from simpipe.metrics.verdicts import judge
 from simpipe.reporting.content import Content
 from simpipe.reporting.text import clean, count, interval, number, percent, points, quoted
@@ -146,22 +147,13 @@ def macro_tile(content: Content) -> Tile:
     return Tile("mean of labels", percent(number(metric)), " · ".join(notes), number(metric))
 
 
-def working_threshold(calibration: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
-    """The threshold of the first screen: the first for a precision that can be met, else the best F1."""
-    thresholds = calibration.get("thresholds") or {}
-    usable = {name: entry for name, entry in thresholds.items() if number(entry.get("distance")) is not None}
-    for name in [name for name in usable if name.startswith("precision")] + ["optimal", *usable]:
-        if name in usable:
-            return name, usable[name]
-    return None
-
-
 def threshold_tiles(content: Content) -> list[Tile]:
     """What a threshold answers at what precision, and how many unknowns it lets in."""
-    chosen = working_threshold(content.calibration)
-    if chosen is None:
+    given = content.calibration.get("thresholds") or {}
+    name = working_threshold(given)
+    if name is None:
         return [Tile("answered", "–", "No threshold could be chosen.")]
-    name, entry = chosen
+    entry = given[name]
     on_test = entry.get("on_test") or {}
     answered = number(on_test.get("accepted"))
     right = percent(number(on_test.get("precision")))

@@ -116,7 +116,7 @@ class Run:
     keys: Mapping[str, str]
 
     def query(
-        self, images: Sequence[str | Path], k: int = 5, threshold: str = "optimal"
+        self, images: Sequence[str | Path], k: int = 5, threshold: str | None = None
     ) -> list[QueryResult]:
         """The `k` most similar images of each image, and its calibrated label.
 
@@ -124,7 +124,8 @@ class Run:
             images: paths of image files.
             k: how many neighbours.
             threshold: the name of a threshold in calibration.json, such as "optimal" or "precision_0.95".
-                In a run without labels "optimal" is the one that needs none, "familiar_0.95".
+                None: the one that the report works with, the first for a precision that can be met, or
+                else the best F1; in a run without labels "familiar_0.95".
 
         Raises:
             UsageError: the threshold is unknown, or a file is not there.
@@ -217,18 +218,19 @@ class Run:
         fitted = Calibrated(stored["margin_weight"], *knots)
         return [round(each, 6) for each in fitted.of(distances, margins).tolist()]
 
-    def _threshold(self, name: str) -> float | None:
+    def _threshold(self, name: str | None) -> float | None:
+        from simpipe.metrics.calibration import working_threshold
+
         thresholds = self._calibration["thresholds"]
-        if name == "optimal" and not self._labels:
-            name = next((each for each in thresholds if each.startswith("familiar_")), name)
-            distance = thresholds[name]["distance"]
-            return None if distance is None else float(distance)
+        name = name or working_threshold(thresholds)
+        if name is None:
+            return None
         if name not in thresholds:
             raise UsageError(f"no threshold is called {name!r}", hint=f"this run has {', '.join(thresholds)}")
         distance = thresholds[name]["distance"]
-        if distance is None and name != "optimal":
+        if distance is None:
             raise UsageError(f"the threshold {name} could not be chosen: {thresholds[name]['reason']}")
-        return None if distance is None else float(distance)
+        return float(distance)
 
     def _pixels(self, path: Path) -> "npt.NDArray[np.uint8]":
         from simpipe.data.decode import BadImage

@@ -34,7 +34,7 @@ def calibrate(ctx: Context) -> None:
 
     from simpipe.config import Config
     from simpipe.data.manifest import read_samples
-    from simpipe.metrics.calibration import choose_thresholds, held, operating_point
+    from simpipe.metrics.calibration import choose_thresholds, few_unknown, held, operating_point
 
     config: Config = ctx.config
     settings = config.calibrate
@@ -62,8 +62,9 @@ def calibrate(ctx: Context) -> None:
             "on_test": on_test,
             "held": held(name, on_test),
         }
-        if chosen.caution:
-            thresholds[name]["caution"] = chosen.caution
+        caution = chosen.caution or (few_unknown(on_test) if name.startswith("unknown_accept") else None)
+        if caution:
+            thresholds[name]["caution"] = caution
     write_json(
         ctx.out / "calibration.json",
         {

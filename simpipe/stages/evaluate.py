@@ -95,6 +95,7 @@ def evaluate(ctx: Context) -> None:
     tables.write_per_query(ctx.out / "per_query.parquet", samples, seen, unseen, unknown)
 
     ctx.progress.begin("findings")
+    trained, taught = _origin(ctx)
     confusion = tables.confusion(seen, samples, len(names))
     tables.write_confusion(ctx.out / "confusion.csv", confusion, names)
     write_classes(ctx.out / "classes.csv", samples, names, seen, unseen)
@@ -112,7 +113,7 @@ def evaluate(ctx: Context) -> None:
         read_json(ctx.path("ingest/ingest.json"))["duplicate_pairs"],
         manifest,
         related,
-        taught=_was_taught(ctx),
+        taught=taught,
     )
     findings.write_findings(ctx.out / "findings.csv", found, samples, names, manifest)
 
@@ -121,8 +122,8 @@ def evaluate(ctx: Context) -> None:
     for finding in found:
         if finding.kind in SUSPECT:
             suspects[[row for row in (finding.row, finding.other_row) if row is not None]] = True
-    shipped = read_json(ctx.path("train/encoder.json"))["shipped"]
-    metrics = _metrics(config, samples, embeddings, seen, unseen, unknown, suspects, shipped)
+    metrics = _metrics(config, samples, embeddings, seen, unseen, unknown, suspects)
+    metrics["trained_here"] = trained
     if clusters is not None:
         metrics["unlabelled"] = structure(clusters, pretrained_all.ids, all_to_all.ids)
     write_json(ctx.out / "metrics.json", metrics)
@@ -135,11 +136,11 @@ def _threshold(ctx: Context) -> float | None:
     return found
 
 
-def _was_taught(ctx: Context) -> bool:
-    """Whether the encoder learnt from the labels of this very run."""
+def _origin(ctx: Context) -> tuple[bool, bool]:
+    """Whether the encoder was trained in this run, and whether it learnt from its labels."""
     record = read_json(ctx.path("train/encoder.json"))
-    trained = record["mode"] == "labelled" and record["shipped"] == "trained"
-    return trained and bool(read_json(ctx.path("sampler/sampler.json"))["training"])
+    trained = record["shipped"] == "trained" and read_json(ctx.path("sampler/sampler.json"))["training"]
+    return trained, trained and record["mode"] == "labelled"
 
 
 def _blocks(
@@ -193,7 +194,6 @@ def _metrics(
     unseen: "Scores | str",
     unknown: "Neighbours",
     suspects: "npt.NDArray[np.bool_]",
-    shipped: str,
 ) -> dict[str, Any]:
     """The document of metrics.json."""
     from simpipe.metrics.ladder import shortcut
@@ -212,7 +212,6 @@ def _metrics(
         "blocks": blocks,
         "ladder": [entry for block in measured for entry in block.ladder],
         "gain": [entry for block in measured for entry in block.gain],
-        "shipped": shipped,
         "shortcut": {} if isinstance(seen, str) else shortcut(seen.ladder),
         "with_leaks": {},
         "after_cleaning": {},

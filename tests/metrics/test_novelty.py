@@ -69,7 +69,7 @@ def test_scores_are_compared_on_the_same_draws():
         {"first": (known, unknown), "twice": (2 * known, 2 * unknown), "worse": (known, unknown - 0.8)},
         *(sides, 300, 0),
     )
-    alone = open_set_estimates(known, known < 9, *sides[:2], unknown, *sides[2:], 300, 0)
+    alone = open_set_estimates(known, known < 9, *sides[:2], unknown, *sides[2:4], 300, 0)
     assert found["first"].auroc == pytest.approx(alone["auroc"]) and found["first"].gain is None
     assert found["first"].fpr95 == pytest.approx(alone["fpr95"])
     assert found["twice"].gain[:3] == (0.0, 0.0, 0.0)

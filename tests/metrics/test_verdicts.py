@@ -50,7 +50,7 @@ def test_advice_on_training(seen, unseen, told):
     gains = [gain(block, each) for block, each in (("seen", seen), ("unseen", unseen)) if each]
     advice = training_advice({"gain": gains})
     assert advice is None if told is None else told in advice and "train.ship" in advice
-    assert training_advice({"gain": gains, "shipped": "pretrained"}) is None
+    assert training_advice({"gain": gains, "trained_here": False}) is None
 
 
 def rung(name, value, half=0.02):

@@ -40,7 +40,8 @@ def calibrated(**more: Any) -> dict[str, Any]:
         {"predicted": 0.3, "observed": 0.5, "low": 0.33, "high": 0.67, "n": 30},
         {"predicted": 0.95, "observed": 1.0, "low": 0.9, "high": 1.0, "n": 60},
     ]
-    test = {"reliability": bins, "ece": {"value": 0.04, "by_chance": 0.029}, "brier": {}}
+    test = {"reliability": bins, "ece": {"value": 0.04, "by_chance": 0.029}}
+    test["brier"] = {"value": 0.1, "constant": 0.2}
     return {"probability": {"knots": {"score": [0.0], "probability": [0.5]}, "on_test": test} | more}
 
 

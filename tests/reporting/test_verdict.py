@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from report_fixture import content
 
+from simpipe.metrics.calibration import working_threshold
 from simpipe.reporting.content import Content
 from simpipe.reporting.next_steps import next_steps
-from simpipe.reporting.verdict import held_out, judge, tiles, verdict, working_threshold, worst_label
+from simpipe.reporting.verdict import held_out, judge, tiles, verdict, worst_label
 
 
 @pytest.fixture(scope="module")
@@ -79,9 +80,9 @@ def test_the_threshold_of_the_first_screen() -> None:
     met = {"distance": 0.3}
     unmet = {"distance": None, "reason": "none"}
     thresholds = {"optimal": met, "precision_0.95": unmet, "unknown_accept_0.10": met}
-    assert working_threshold({"thresholds": thresholds}) == ("optimal", met)
-    assert working_threshold({"thresholds": thresholds | {"precision_0.90": met}}) == ("precision_0.90", met)
-    assert working_threshold({"thresholds": {"optimal": unmet}}) is None
+    assert working_threshold(thresholds) == "optimal"
+    assert working_threshold(thresholds | {"precision_0.90": met}) == "precision_0.90"
+    assert working_threshold({"optimal": unmet}) is None
 
 
 def test_held_out_labels(run: Content) -> None:

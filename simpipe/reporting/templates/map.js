@@ -94,7 +94,7 @@ function describe(row) {
   }
   const sure = data.confidence[row];
   const split = data.splits[data.split[row]];
-  lines.push(make("small", {}, Number.isNaN(sure) ? split : `${split} · confidence ${percent(sure)}`));
+  lines.push(make("small", {}, Number.isNaN(sure) ? split : `${split} · ${percent(sure)} of the vote`));
   return lines;
 }
 

@@ -40,7 +40,7 @@ function mistakeEntry(row) {
   const sure = data.confidence[row];
   const verdict = make("p", {}, "✗ ", named(labelOf(row), 40), " taken for ");
   verdict.append(data.predicted[row] < 0 ? "nothing" : named(data.labels[data.predicted[row]], 40));
-  if (!Number.isNaN(sure)) verdict.append(` · confidence ${percent(sure)}`);
+  if (!Number.isNaN(sure)) verdict.append(` · ${percent(sure)} of the vote`);
   const evidence = make("div", { class: "evidence" });
   evidence.append(
     make("div", { class: "query" }, thumb(row, 96)),
