@@ -17,12 +17,12 @@ test: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest --numprocesses 2 --dist loadfile -m "not faults"
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "not faults"
 	$(BIN)/pytest -m faults
 
 faults: $(VENV)/installed-dev
 	SIMPIPE_FAULTS=all $(BIN)/pytest -m faults
-	HYPOTHESIS_PROFILE=explore $(BIN)/pytest --numprocesses 2 --dist loadfile -m "not faults"
+	HYPOTHESIS_PROFILE=explore $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "not faults"
 
 bench: $(VENV)/installed-dev
 	$(BIN)/python -m tests.benchmarks
