@@ -26,6 +26,14 @@ PATIENCE = 120.0
 """Seconds after which a test is given up; on every machine much more than is needed."""
 
 
+@pytest.fixture(autouse=True)
+def hearing() -> Iterator[None]:
+    """Who starts the tests in the background may make them, and what they start, deaf to Ctrl-C."""
+    before = signal.signal(INT, signal.default_int_handler)
+    yield
+    signal.signal(INT, before)
+
+
 class Started:
     """A command with the toy stages that is held at `place`."""
 

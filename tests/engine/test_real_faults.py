@@ -21,7 +21,7 @@ from simpipe.engine.rundir import KEY_DIGITS
 pytestmark = pytest.mark.slow
 
 LABELS, PER_LABEL = 4, 12
-KILLED = 200 if os.environ.get("SIMPIPE_FAULTS") == "all" else 25
+KILLED = 200 if os.environ.get("SIMPIPE_FAULTS") == "all" else 12
 MOST_OPERATIONS = 150
 """A kill comes at a random one of so many file operations: the longest stage has not many more."""
 
