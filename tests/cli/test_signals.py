@@ -28,10 +28,12 @@ PATIENCE = 120.0
 
 @pytest.fixture(autouse=True)
 def hearing() -> Iterator[None]:
-    """Who starts the tests in the background may make them, and what they start, deaf to Ctrl-C."""
-    before = signal.signal(INT, signal.default_int_handler)
+    """Who starts the tests in the background, or with nohup, makes them and their children deaf."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in (TERM, HUP)}
+    before[INT] = signal.signal(INT, signal.default_int_handler)
     yield
-    signal.signal(INT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 class Started:
