@@ -114,10 +114,12 @@ def verification_document(
             document[name] = {"reason": block}
             continue
         rows, train = samples.rows("test" if name == "seen" else "unseen_test"), samples.rows("train")
-        gallery = images(train) if name == "seen" else None
-        positives, _ = count_pairs(images(rows), gallery)
+        queries, gallery = images(rows), images(train) if name == "seen" else None
+        positives, _ = count_pairs(queries, gallery)
         kept = sample(samples.label_id[rows], _affordable(len(rows), positives, gallery is None), seed)
-        found = verification.verify(images(rows[kept]), gallery, settings.resamples, seed)
+        if len(kept) < len(rows):
+            queries = images(rows[kept])
+        found = verification.verify(queries, gallery, settings.resamples, seed)
         document[name] = {
             "counts": found.counts | {"queries": len(rows), "sampled": len(kept)},
             "negatives": "all"

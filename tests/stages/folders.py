@@ -23,6 +23,7 @@ from simpipe.engine.execute import execute
 from simpipe.engine.lock import run_lock
 from simpipe.engine.plan import look
 from simpipe.engine.rundir import RunDir
+from simpipe.engine.stage import Context, DeclaredConfig, Stage
 from simpipe.stages import PIPELINE
 
 OUTPUTS = (*PIPELINE[0].outputs, "ignored.csv")
@@ -61,6 +62,21 @@ class Recorder:
 
     def stage_ends(self, outcome: Any) -> None:
         pass
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Rows of length 1, float32."""
+    found: np.ndarray = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    return found
+
+
+def run_alone(stage: Stage, run: RunDir, source: Path, config: Config) -> Path:
+    """Run a stage as the engine does: into its folder, which is returned, with only what it declares."""
+    folder = run.stage(stage.name)
+    folder.mkdir()
+    rest = (run.path / "checkpoints", run.path / "last", source, run.cache)
+    stage.run(Context(stage, run.path, folder, *rest, DeclaredConfig(config, stage.config), Recorder()))
+    return folder
 
 
 def ingest(

@@ -2,20 +2,18 @@
 
 import csv
 import json
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jsonschema
 import numpy as np
 import pandas as pd
 import pytest
-from folders import Recorder, ingest, jpeg, samples, write
+from folders import ingest, jpeg, run_alone, samples, unit, write
 
 from simpipe.cli.headline import headline
 from simpipe.config import Config
 from simpipe.data.manifest import Samples
 from simpipe.engine.rundir import RunDir
-from simpipe.engine.stage import Context, DeclaredConfig, Stage
 from simpipe.metrics.contracts import load_schema
 from simpipe.metrics.retrieval import FORMULAS
 from simpipe.stages.calibrate import calibrate
@@ -31,18 +29,6 @@ class Made(NamedTuple):
     samples: Samples
     embeddings: np.ndarray
     moved: np.ndarray
-
-
-def unit(vectors: np.ndarray) -> np.ndarray:
-    found: np.ndarray = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
-    return found
-
-
-def bring_up(stage: Stage, run: RunDir, source: Path) -> None:
-    folder = run.stage(stage.name)
-    folder.mkdir()
-    rest = (run.path / "checkpoints", run.path / "last", source, run.cache)
-    stage.run(Context(stage, run.path, folder, *rest, DeclaredConfig(Config(), stage.config), Recorder()))
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +58,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     embeddings = unit(centres[shown] + 0.6 * noise)
     np.save(run.stage("index") / "embeddings.npy", embeddings)
     np.save(run.stage("index") / "pretrained.npy", unit(centres[shown] + noise))
-    bring_up(calibrate, run, source)
-    bring_up(evaluate, run, source)
+    for each in (calibrate, evaluate):
+        run_alone(each, run, source, Config())
     return Made(run, known, embeddings, moved)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from folders import unit
 
 from simpipe.data.manifest import Samples
 from simpipe.metrics.relations import ALL_PAIRS, MOST_SIMILAR
@@ -36,10 +37,6 @@ def table(labels, seed=0):
     split = np.random.default_rng(seed).choice(["train", "train", "train", "val", "test"], len(labels))
     names = np.array([f"{label}" for label in labels])
     return Samples(ids, ids, names, np.asarray(labels, np.int32), split, ids)
-
-
-def unit(vectors):
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
 
 def blobs(seed=0, noise=0.5, dims=32):

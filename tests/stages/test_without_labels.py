@@ -10,7 +10,7 @@ import jsonschema
 import numpy as np
 import pandas as pd
 import pytest
-from folders import Recorder, ingest, jpeg, samples, write
+from folders import ingest, jpeg, run_alone, samples, unit, write
 
 from simpipe.cli.headline import headline
 from simpipe.cli.results import print_matches
@@ -18,7 +18,7 @@ from simpipe.config import Config, flatten, override
 from simpipe.data.manifest import Samples
 from simpipe.engine.provenance import provenance
 from simpipe.engine.rundir import RunDir, seal
-from simpipe.engine.stage import Context, DeclaredConfig, Stage
+from simpipe.engine.stage import Stage
 from simpipe.errors import UsageError
 from simpipe.files import digest
 from simpipe.metrics.contracts import load_schema
@@ -41,19 +41,10 @@ class Made(NamedTuple):
     truth: np.ndarray
 
 
-def unit(vectors: np.ndarray) -> np.ndarray:
-    found: np.ndarray = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
-    return found
-
-
 def brought_up(stage: Stage, run: RunDir, source: Path) -> None:
     """The stage alone, as the engine runs it: into its folder, with only what it declares."""
     config = override(Config(), ["ingest.labels=none", "report.projector=pca"])
-    folder = run.stage(stage.name)
-    folder.mkdir()
-    rest = (run.path / "checkpoints", run.path / "last", source, run.cache)
-    shown = DeclaredConfig(config, stage.config)
-    stage.run(Context(stage, run.path, folder, *rest, shown, Recorder()))
+    folder = run_alone(stage, run, source, config)
     receipt = {"stage": stage.name, "key": digest({}), "key_doc": {}, "seconds": 0.1}
     seal(folder, stage, {**receipt, "provenance": provenance(flatten(config))})
 
