@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from simpipe.learning.dropout import build_dropout
+
 BLOCK = 1024
 """Rows in a pass through the head. Fixed and padded: an embedding does not depend on its neighbours."""
 
@@ -34,9 +36,9 @@ def build_head(feature_dim: int, shape: HeadShape, seed: int) -> Any:
     features = keras.Input((feature_dim,), name="features")
     x = layers.Normalization(name="standardise")(features)
     if shape.hidden:
-        x = layers.Dropout(shape.dropout, seed=seed % 2**31)(x)
+        x = build_dropout(shape.dropout, seed % 2**31)(x)
         x = dense(shape.hidden, 0, "relu")(x)
-    x = layers.Dropout(shape.dropout, seed=(seed + 1) % 2**31)(x)
+    x = build_dropout(shape.dropout, (seed + 1) % 2**31)(x)
     x = dense(shape.embedding_size, 1, None)(x)
     return keras.Model(features, layers.UnitNormalization()(x), name="head")
 

@@ -146,8 +146,8 @@ def train(settings, strategy):
     plan = BatchPlan(3, 3, "sqrt", 0.1, 1, 10, 0)
     before = network.model.get_weights()
     optimizers = []
-    build = keras.optimizers.AdamW.build
-    keras.optimizers.AdamW.build = lambda self, variables: optimizers.append(self) or build(self, variables)
+    build = keras.optimizers.Adam.build
+    keras.optimizers.Adam.build = lambda self, variables: optimizers.append(self) or build(self, variables)
     schedule = trainer.Schedule(
         **{
             "lr": 3e-3,
@@ -163,7 +163,7 @@ def train(settings, strategy):
     try:
         result = trainer.train_network(network, fit, val, plan, schedule, Silent(), strategy=strategy)
     finally:
-        keras.optimizers.AdamW.build = build
+        keras.optimizers.Adam.build = build
     arrays = {f"before weight {number}": value for number, value in enumerate(before)}
     arrays |= {f"weight {number}": value for number, value in enumerate(result.network.model.get_weights())}
     for number, optimizer in enumerate(optimizers):
