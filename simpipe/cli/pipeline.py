@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +17,7 @@ from simpipe.cli.completion import run_names, sources, stage_names
 from simpipe.cli.console import Console
 from simpipe.cli.intake import intake_document
 from simpipe.cli.options import AsJson, DryRun, Force, Overrides, Quiet, RunName, RunsDir, Verbose, Wait
+from simpipe.cli.page import NO_WISHES, REPORT_EXAMPLES, Open, Wishes, print_export, report_command, show_page
 from simpipe.cli.results import print_json, print_plan, print_results
 from simpipe.cli.stopping import stopping_gently
 from simpipe.engine.journal import record
@@ -77,6 +79,7 @@ def run(
     force_stage: Annotated[
         list[str] | None, _stage_option("--force-stage", "Run it even if fresh; repeatable.")
     ] = None,
+    show: Open = False,
     dry_run: DryRun = False,
     wait: Wait = 0,
     as_json: AsJson = False,
@@ -108,6 +111,8 @@ def run(
     selected = select(STAGE_NAMES, first, last, only)
     for forced in force_stage or []:
         select(selected, only=forced)
+    if show and "report" not in selected:
+        raise UsageError("--open: the report is not among the stages", hint="leave out --open, or --to")
     folder, table = _folder_and_table(data)
     given = [*(overrides or []), *_encoder_setting(encoder, runs_dir)]
     wanted = load(config, [*table, *given])
@@ -132,7 +137,10 @@ def run(
     if dry_run:
         _plan_only(target, request, check, as_json)
     else:
-        _show(target, _work(target, lambda: request, check, wait, console), console.notes, as_json, quiet)
+        outcomes = _work(target, lambda: request, check, wait, console)
+        if show:
+            show_page(target.path / "report.html", console)
+        _show(target, outcomes, console.notes, as_json, quiet)
 
 
 def _encoder_setting(name: str | None, runs_dir: Path) -> list[str]:
@@ -209,16 +217,17 @@ def add_stage_commands(app: typer.Typer) -> None:
     """One command for each stage of the pipeline."""
     app.command(short_help=PIPELINE[0].summary)(ingest)
     for stage in PIPELINE[1:]:
+        is_page = stage.name == "report"
         app.command(
             stage.name,
             short_help=stage.summary,
             help=f"{stage.summary}\n\nWorks on the last run, or on the one that --run names, once the stages "
             f"before it are fresh.\n\n\b\nExamples:\n  simpipe {stage.name}\n"
-            f"  simpipe {stage.name} --run baseline --dry-run",
-        )(_stage_command(stage))
+            f"  simpipe {stage.name} --run baseline --dry-run" + (REPORT_EXAMPLES if is_page else ""),
+        )(report_command(partial(_stage_command, stage)) if is_page else _stage_command(stage))
 
 
-def _stage_command(stage: Stage) -> Callable[..., None]:
+def _stage_command(stage: Stage, wishes: Wishes = NO_WISHES) -> Callable[..., None]:
     def command(
         run_name: RunName = None,
         runs_dir: RunsDir = Path("runs"),
@@ -233,6 +242,7 @@ def _stage_command(stage: Stage) -> Callable[..., None]:
         from simpipe.cli.rundirs import (
             config_of,
             find_run,
+            publish_report,
             request_of,
             require_lasting_exclusion,
             require_other_encoder,
@@ -261,13 +271,22 @@ def _stage_command(stage: Stage) -> Callable[..., None]:
                 command=target.command(source, None, overrides or []),
             )
 
+        def afterwards() -> None:
+            if wishes.export:
+                from simpipe.runs.projector_export import export
+
+                publish_report(target)  # the page stands even if the export fails
+                export(target, wishes.export, console)
+
         if dry_run:
             _plan_only(target, ask(), require_upstream, as_json)
             return
-        outcomes = _work(target, ask, require_upstream, wait, console)
+        outcomes = _work(target, ask, require_upstream, wait, console, afterwards)
         if overrides:
             console.note(f"{', '.join(overrides)}: kept in {target.config}")
-        _show(target, outcomes, console.notes, as_json, quiet)
+        if wishes.show:
+            show_page(target.path / "report.html", console)
+        _show(target, outcomes, console.notes, as_json, quiet, wishes.export)
 
     return command
 
@@ -291,11 +310,17 @@ def _plan_only(target: RunDir, request: "Request", check: Check, as_json: bool) 
 
 
 def _work(
-    target: RunDir, ask: "Callable[[], Request]", check: Check, wait: float, console: Console
+    target: RunDir,
+    ask: "Callable[[], Request]",
+    check: Check,
+    wait: float,
+    console: Console,
+    afterwards: Callable[[], None] = lambda: None,
 ) -> "list[Outcome]":
     """Take the run, look at the data, and bring it up to date.
 
     `ask` is called under the lock: a lone stage is asked for with the configuration that the run has then.
+    So is `afterwards`, once the stages stand.
     """
     from simpipe.cli.rundirs import make_folders, save_request
     from simpipe.engine.execute import execute
@@ -311,7 +336,9 @@ def _work(
             looked = look(target, PIPELINE, request)
             check(target, PIPELINE, looked)
             save_request(target, request)
-            return execute(target, PIPELINE, looked, console)
+            outcomes = execute(target, PIPELINE, looked, console)
+            afterwards()
+            return outcomes
 
 
 @contextmanager
@@ -339,7 +366,14 @@ def _taken(target: RunDir, console: Console, wait: float) -> Iterator[None]:
         publish_report(target)
 
 
-def _show(target: RunDir, outcomes: "list[Outcome]", notes: list[str], as_json: bool, quiet: bool) -> None:
+def _show(
+    target: RunDir,
+    outcomes: "list[Outcome]",
+    notes: list[str],
+    as_json: bool,
+    quiet: bool,
+    export: Path | None = None,
+) -> None:
     if as_json:
         report = target.path / "report.html"
         print_json(
@@ -349,11 +383,14 @@ def _show(target: RunDir, outcomes: "list[Outcome]", notes: list[str], as_json: 
                 "stages": [outcome.to_json() for outcome in outcomes],
                 "notes": notes,
                 "report": str(report) if report.is_file() else None,
+                "projector_export": str(export) if export else None,
                 "intake": intake_document(target) if "ingest" in {each.stage for each in outcomes} else None,
             }
         )
     else:
         print_results(target, [outcome.stage for outcome in outcomes], quiet)
+        if export and not quiet:
+            print_export(export)
 
 
 def _valid_name(name: str) -> str:

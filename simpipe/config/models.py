@@ -6,9 +6,9 @@ may be written `1e3`. NaN and infinity are refused everywhere.
 
 import re
 from pathlib import PurePath
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from simpipe.config.fields import (
     TABLES,
@@ -21,6 +21,7 @@ from simpipe.config.fields import (
     check_pattern,
     conflict,
 )
+from simpipe.config.projectors import PROJECTORS, known_projector
 from simpipe.config.training import Augment, Sampler, Train
 
 Resize = Literal["squash", "crop", "pad"]
@@ -31,7 +32,8 @@ SplitBy = Literal["sample", "label"]
 Copies = Literal["auto", "all", "none"]
 Backend = Literal["nmslib", "exact"]
 Match = Literal["nearest", "majority", "weighted", "balanced"]
-Projector = Literal["umap", "pca"]
+MapMetric = Literal["cosine", "euclidean"]
+Projector = Annotated[str, AfterValidator(known_projector)]
 
 
 class Ingest(Section):
@@ -260,7 +262,12 @@ class Report(Section):
     """The page."""
 
     title: str | None = Field(default=None, description="Title of the page; null is the name of the run")
-    projector: Projector = Field(default="umap", description="How the map of the embeddings is drawn")
+    projector: Projector = Field(
+        default="umap",
+        description="How the map of the embeddings is drawn: umap, pca, or a projector that an installed "
+        "package brings, by its name",
+        examples=list(PROJECTORS),
+    )
     neighbours: Int = Field(
         default=15,
         ge=2,
@@ -268,6 +275,19 @@ class Report(Section):
     )
     min_dist: float = Field(
         default=0.1, ge=0, le=1, description="Least distance of two points on the map, umap only; 0 to 1"
+    )
+    metric: MapMetric = Field(
+        default="cosine", description="Distance of the embeddings that the map goes by, umap only"
+    )
+    densmap: bool = Field(
+        default=False, description="Whether dense groups are drawn dense, umap only; takes twice as long"
+    )
+    map_seed: Int | None = Field(
+        default=None, ge=0, lt=2**32, description="Seed of the map; 0 to 2^32 - 1, null is seed"
+    )
+    before: bool = Field(
+        default=True,
+        description="Whether a second map shows the images before training, by the pretrained features",
     )
     max_mb: Int = Field(default=15, ge=1, description="Largest size of the page, megabytes; at least 1")
 

@@ -1,13 +1,12 @@
-"""The charts: the ladder, the threshold curve, the sizes of the labels."""
+"""The charts: the ladder, the sizes of the labels."""
 
 from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 
-from simpipe.reporting.svg import add, drawing, markup, path
+from simpipe.reporting.svg import add, drawing, markup
 from simpipe.reporting.text import clean, interval, number, percent, short
-from simpipe.reporting.thresholds import Curve
 
 RUNGS = ("chance", "thumbnail", "pretrained", "untrained", "whitened", "lda", "trained")
 
@@ -46,43 +45,6 @@ def ladder(rungs: list[dict[str, Any]], block: str, name: str) -> Markup | None:
             )
         add(root, "circle", cx=left + wide * value, cy=y, r=5, class_=kind)
         add(root, "text", f"{percent(value)} {interval(metric)}", x=left + wide + 16, y=y + 4, class_="value")
-    return markup(root)
-
-
-def threshold_curve(curve: Curve, marks: list[tuple[str, float]]) -> Markup:
-    """Answered share, precision and unknowns let in by distance, with the chosen thresholds as lines."""
-    wide, high, left = 620, 220, 48
-    root = drawing(wide + left + 16, high + 72, "answered share and precision by distance threshold", "curve")
-    longest = max([float(curve.distance[-1]), *(distance for _, distance in marks)]) or 1.0
-    for tick in range(0, 101, 25):
-        y = 10 + high * (1 - tick / 100)
-        add(root, "line", x1=left, x2=left + wide, y1=y, y2=y, class_="grid")
-        add(root, "text", f"{tick} %", x=left - 6, y=y + 4, class_="tick end")
-    for tick in np.linspace(0, longest, 6).tolist():
-        add(root, "text", f"{tick:.2f}", x=left + wide * tick / longest, y=high + 26, class_="tick middle")
-    for number_of, (name, distance) in enumerate(marks):
-        x = left + wide * distance / longest
-        mark = add(root, "line", x1=x, x2=x, y1=10, y2=high + 10, class_="mark")
-        add(mark, "title", f"{name}: distance {distance:.3f}")
-        add(root, "text", str(number_of + 1), x=x + 3, y=22, class_="tick")
-    xs = [left + wide * value / longest for value in curve.distance.tolist()]
-    lines = {
-        "answered": curve.answered,
-        "precision of the answers": curve.precision,
-        "unknown let in": curve.unknown,
-    }
-    for index, (name, values) in enumerate(lines.items()):
-        if values is not None:
-            path(root, xs, [10 + high * (1 - value) for value in values.tolist()], f"line line{index}")
-            add(root, "text", name, x=left + 190 * index, y=high + 64, class_=f"ink{index}")
-    add(
-        root,
-        "text",
-        "distance of the match (left: only near matches count)",
-        x=left,
-        y=high + 44,
-        class_="tick",
-    )
     return markup(root)
 
 

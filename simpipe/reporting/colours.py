@@ -7,6 +7,20 @@ import numpy as np
 # Okabe and Ito (2008), safe for all common colour blindness; grey for their black, which a dark page hides.
 PALETTE = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#999999")
 FADED = "#88888830"
+# Cividis (Nuñez, Anderton and Renslow 2018) for amounts, without its darkest part, which a dark page hides.
+AMOUNTS = (
+    "#1E3C6C",
+    "#3E4B6B",
+    "#545A6C",
+    "#686A70",
+    "#7B7A77",
+    "#908B78",
+    "#A59C75",
+    "#BBAD6F",
+    "#D3C065",
+    "#ECD555",
+    "#FFE945",
+)
 
 
 def medoids(xy: np.ndarray, label_id: np.ndarray, labels: int) -> np.ndarray:

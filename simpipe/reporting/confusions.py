@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from simpipe.reporting.colours import medoids
 from simpipe.reporting.content import Content
 
 MATRIX_MOST = 60
@@ -19,6 +20,8 @@ class Pair:
 
     label: str
     predicted: str
+    ids: tuple[int, int]
+    """The two label ids; -1 for a label that the run does not have."""
     count: int
     share: float | None
     similarity: float | None
@@ -42,6 +45,11 @@ class LabelRow:
     f1: float | None
     nearest: str
     similarity: float | None
+    picture: int | None = None
+    """The row of its exemplar."""
+    recall_interval: tuple[float, float] | None = None
+    cohesion: float | None = None
+    """The mean share of the label among the neighbours of its images."""
 
 
 def pairs(content: Content) -> list[Pair]:
@@ -58,6 +66,7 @@ def pairs(content: Content) -> list[Pair]:
             Pair(
                 entry["label"],
                 entry["predicted"],
+                (a, b),
                 entry["count"],
                 entry.get("share"),
                 close,
@@ -83,7 +92,12 @@ def sides(content: Content, label: int, predicted: int) -> tuple[list[int], list
 
 def label_similarity(content: Content) -> np.ndarray | None:
     """The mean similarity of every two labels, float `(C, C)` in the order of `labels`; NaN where unknown."""
-    names, table = content.relations.get("labels"), content.relations.get("similarity")
+    return label_table(content, "similarity")
+
+
+def label_table(content: Content, key: str) -> np.ndarray | None:
+    """A table of relations.json, float `(C, C)` in the order of `labels`; NaN where unknown."""
+    names, table = content.relations.get("labels"), content.relations.get(key)
     if not names or not table:
         return None
     known = np.array([[np.nan if value is None else value for value in row] for row in table], float)
@@ -147,6 +161,9 @@ def label_rows(content: Content) -> list[LabelRow]:
         content.confusion.sum(axis=0),
     )
     similarity = label_similarity(content)
+    cohesive = label_table(content, "neighbour_share")
+    middle = medoids(content.xy, content.label_id, size)
+    recalls = recall_intervals(content)
     rows = []
     for label, name in enumerate(content.labels):
         asked = truth[label] > 0
@@ -162,9 +179,28 @@ def label_rows(content: Content) -> list[LabelRow]:
             f1=ratio(2 * hits[label], truth[label] + answers[label]) if asked else None,
             nearest=nearest,
             similarity=close,
+            picture=int(middle[label]) if middle[label] >= 0 else None,
+            recall_interval=recalls.get(label),
+            cohesion=None if cohesive is None else finite(cohesive[label, label]),
         )
         rows.append(row)
     return sorted(rows, key=lambda row: (row.recall is None, row.recall or 0.0, -row.test, row.label_id))
+
+
+def recall_intervals(content: Content) -> dict[int, tuple[float, float]]:
+    """The 95 % interval of the recall of each label of the seen block, by label id, from classes.csv."""
+    return {
+        int(row["label_id"]): (float(row["recall_low"]), float(row["recall_high"]))
+        for row in content.classes
+        if row["block"] == "seen" and row["recall_low"] and row["recall_high"]
+    }
+
+
+def rows_shown(content: Content) -> list[int]:
+    """The rows of the exemplars and of the pictures of both sides of the confused pairs."""
+    sides = [row for pair in pairs(content) for row in (*pair.mistaken, *pair.attracted)]
+    exemplars = medoids(content.xy, content.label_id, len(content.labels))
+    return [*sides, *exemplars[exemplars >= 0].tolist()]
 
 
 def nearest_label(labels: list[str], similarity: np.ndarray | None, label: int) -> tuple[str, float | None]:

@@ -8,6 +8,20 @@ import numpy as np
 
 
 @dataclass(frozen=True)
+class Layout:
+    """A map of all n images, and the neighbours that it was drawn from."""
+
+    xy: np.ndarray
+    """float32 `(n, 2)`."""
+    neighbour_ids: np.ndarray
+    """int `(n, k)`: rows, nearest first, own group excluded, -1 where there are fewer."""
+    neighbour_distances: np.ndarray
+    """float `(n, k)`: cosine distances in [0, 2]."""
+    projection: dict[str, Any]
+    """What `project` said of the map."""
+
+
+@dataclass(frozen=True)
 class Content:
     """All that the page shows, with n images, C labels, q queries and k neighbours.
 
@@ -72,14 +86,23 @@ class Content:
 
     projection: dict[str, Any] = field(default_factory=dict)
     """What `project` said of its map."""
+    before: Layout | None = None
+    """The same images by the pretrained features, turned and scaled onto `xy`; None where nothing was trained
+    in this run, or the pretrained features are what is shipped, or no second map was asked for."""
     views: bytes | None = None
     """A WebP picture of augmented views; empty where training saw none, None where its log is lost."""
     voters: int = 3
     """How many of the nearest gallery images are shown as the evidence of an answer."""
     match_distances: np.ndarray | None = None
     """float `(q,)`: the distance that a threshold is compared with; default: of the nearest."""
+    match_correct: np.ndarray | None = None
+    """bool `(q,)`: whether that match has the query's label; default: whether the query is `correct`."""
     unknown_distances: np.ndarray | None = None
     """float `(u,)`: the same, of queries whose label the gallery does not have."""
+    probability: np.ndarray | None = None
+    """float `(n,)` in [0, 1]: the calibrated probability that the answer is right; NaN where unknown."""
+    classes: list[dict[str, str]] = field(default_factory=list)
+    """Rows of `classes.csv`; the page reads `block`, `label_id`, `recall_low` and `recall_high`."""
     labelled: bool = True
     """Whether the labels are people's. Else `labels` are the groups that were found, the largest first, and
     at last that of the images in none; no image is a query, and the page leaves out what needs labels."""

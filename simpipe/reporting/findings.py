@@ -1,6 +1,6 @@
 """The findings as groups of one kind, each finding with the rows whose pictures show it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from simpipe.reporting.content import Content
@@ -38,12 +38,21 @@ WITHOUT_LABELS = {
     "outlier": ("Outliers", "Far from all other images: another thing, or a bad photo."),
 }
 """What is said in another way where there are no labels."""
-PAIRED = ("duplicate", "duplicate_conflict", "leak")
+PAIRED = ("duplicate_conflict", "leak", "duplicate")
+SECTIONS = {"label-errors": ("label_error",), "duplicates": PAIRED}
+"""The kinds of each section, in order; every other kind is in the last section, `other-findings`."""
+OTHER = "other-findings"
+RELABELLED = ("label_error", "hard")
+"""The kinds that set an image against another label: images of that label are shown beside it."""
+EVIDENCE = 3
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One finding. `row` and `other_row` are images, where it is about images."""
+    """One finding. `row` and `other_row` are images, where it is about images.
+
+    `evidence` are the nearest images of the other label; `also` says where else the image is listed.
+    """
 
     row: int | None
     path: str
@@ -53,11 +62,15 @@ class Finding:
     other: str
     score: float | None
     detail: str
+    split: str = ""
+    other_split: str = ""
+    evidence: tuple[int, ...] = ()
+    also: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Group:
-    """All findings of one kind; `left_out` more are only in findings.csv."""
+    """All findings of one kind; `left_out` more are only in findings.csv, `above` are said elsewhere."""
 
     kind: str
     title: str
@@ -66,10 +79,19 @@ class Group:
     items: list[Finding]
     left_out: int
     paired: bool
+    above: int = 0
+
+    @property
+    def shown(self) -> int:
+        """How many are said under this kind."""
+        return self.count - self.above
 
 
 def groups(content: Content) -> list[Group]:
-    """The findings by kind, the kinds that call for action first; within a kind the highest score first."""
+    """The findings by kind, the kinds that call for action first; within a kind the highest score first.
+
+    A pair of copies that is in two kinds is shown once, under the graver, which says the other.
+    """
     by_kind: dict[str, list[dict[str, Any]]] = {}
     for finding in content.findings:
         by_kind.setdefault(str(finding["kind"]), []).append(finding)
@@ -77,12 +99,61 @@ def groups(content: Content) -> list[Group]:
     titles = TITLES if content.labelled else TITLES | WITHOUT_LABELS
     known = [kind for kind in TITLES if kind in by_kind]
     found = []
+    said: dict[frozenset[int], str] = {}
+    leaks = {pair_of(resolve(finding, rows, content)) for finding in by_kind.get("leak", [])}
     for kind in [*known, *sorted(set(by_kind) - set(TITLES))]:
         ranked = sorted(by_kind[kind], key=lambda finding: -(number(finding.get("score")) or 0.0))
         title, advice = titles.get(kind, (kind, ""))
-        items = [resolve(finding, rows, content) for finding in ranked[:MOST]]
-        found.append(Group(kind, title, advice, len(ranked), items, len(ranked) - len(items), kind in PAIRED))
+        items = [resolve(finding, rows, content) for finding in ranked]
+        above = 0
+        if kind in PAIRED:
+            fresh = [item for item in items if said.get(pair_of(item), kind) == kind]
+            above = len(items) - len(fresh)
+            items = fresh
+            said |= {pair: kind for item in items if (pair := pair_of(item))}
+        shown = [with_notes(item, kind, leaks, content) for item in items[:MOST]]
+        found.append(
+            Group(kind, title, advice, len(ranked), shown, len(items) - len(shown), kind in PAIRED, above)
+        )
     return found
+
+
+def sections(found: list[Group]) -> dict[str, list[Group]]:
+    """The groups of each section of the page: every kind is in exactly one."""
+    by_kind = {group.kind: group for group in found}
+    placed = {name: [by_kind[kind] for kind in kinds if kind in by_kind] for name, kinds in SECTIONS.items()}
+    taken = {kind for kinds in SECTIONS.values() for kind in kinds}
+    return placed | {OTHER: [group for group in found if group.kind not in taken]}
+
+
+def pair_of(item: Finding) -> frozenset[int]:
+    """The two images of a pair; empty where one of them is not known."""
+    if item.row is None or item.other_row is None:
+        return frozenset()
+    return frozenset((item.row, item.other_row))
+
+
+def with_notes(item: Finding, kind: str, leaks: set[frozenset[int]], content: Content) -> Finding:
+    """The finding with what else the page says of its image, and with images that show what is meant."""
+    also = []
+    if kind == "duplicate_conflict" and pair_of(item) in leaks - {frozenset()}:
+        also.append("also across train and test")
+    if kind in RELABELLED and item.row is not None:
+        if content.correct[item.row] == 0:
+            also.append("also a mistake")
+        item = replace(item, evidence=nearest_of_label(content, item.row, item.other_label, kind == "hard"))
+    return replace(item, also=tuple(also))
+
+
+def nearest_of_label(content: Content, row: int, label: str | None, after: bool) -> tuple[int, ...]:
+    """The first neighbours of an image that carry `label`.
+
+    They are those in the embedding if `after`, else those before training, which pulls a wrong label into
+    its place.
+    """
+    ids = content.neighbour_ids if after or content.before is None else content.before.neighbour_ids
+    near = [int(other) for other in ids[row] if other >= 0]
+    return tuple([other for other in near if label_of(content, other) == label][:EVIDENCE])
 
 
 class Rows:
@@ -117,6 +188,8 @@ def resolve(finding: dict[str, Any], rows: Rows, content: Content) -> Finding:
         "" if about_label else other if other_row is None else content.path[other_row],
         number(finding.get("score")),
         detail,
+        "" if row is None else content.split[row],
+        "" if other_row is None else content.split[other_row],
     )
 
 
@@ -133,5 +206,7 @@ def cell(finding: dict[str, Any], name: str) -> str:
 
 def rows_shown(found: list[Group]) -> list[int]:
     """Every row that a finding shows, once, in order."""
-    both = [row for group in found for item in group.items for row in (item.row, item.other_row)]
+    both = [
+        row for group in found for item in group.items for row in (item.row, item.other_row, *item.evidence)
+    ]
     return list(dict.fromkeys(row for row in both if row is not None))

@@ -1,29 +1,42 @@
-"""The map: one bokeh figure in WebGL. It holds coordinates and colour codes; no name or path enters it."""
+"""The map: one bokeh figure in WebGL. It holds no data: neither a place nor a name."""
 
 import json
 import re
 from typing import Any
 
-import numpy as np
+from simpipe.reporting.colours import AMOUNTS, FADED, PALETTE
+from simpipe.reporting.density import Frame
 
-from simpipe.reporting.colours import FADED, PALETTE
+SIZES = ((5_000, 7), (20_000, 5), (50_000, 4))
+"""Up to how many points, and their width in pixels."""
+SMALLEST = 3
 
 
-def figure(xy: np.ndarray, code: np.ndarray) -> Any:
-    """The figure: every image a point, and empty layers for mistakes, the chosen image and label names.
+def figure(n: int, limits: Frame) -> Any:
+    """The figure, with empty layers that the script fills: the points, mistakes, the chosen image, names.
 
     Args:
-        xy: float32 array of shape `(n, 2)`.
-        code: int array of shape `(n,)`, an index into the palette.
+        n: the number of points.
+        limits: what of the plane is seen at first.
     """
-    from bokeh.models import ColumnDataSource, LinearColorMapper, WheelZoomTool
+    from bokeh.models import (
+        BooleanFilter,
+        CDSView,
+        ColumnDataSource,
+        LinearColorMapper,
+        Range1d,
+        WheelZoomTool,
+    )
     from bokeh.plotting import figure as new_figure
 
+    left, right, bottom, top = limits
     plot = new_figure(
         name="map",
         height=560,
         sizing_mode="stretch_width",
         output_backend="webgl",
+        x_range=Range1d(left, right),
+        y_range=Range1d(bottom, top),
         tools="pan,box_zoom,zoom_in,zoom_out,reset,save",
         active_drag="pan",
         toolbar_location="above",
@@ -37,34 +50,49 @@ def figure(xy: np.ndarray, code: np.ndarray) -> Any:
     plot.toolbar.logo = None
     plot.axis.visible = False
     plot.grid.visible = False
-    palette = [*PALETTE, FADED]
+    shade = ColumnDataSource({"url": []}, name="density")
+    plot.image_url("url", left, bottom, right - left, top - bottom, source=shade, anchor="bottom_left")
+    palette = [*PALETTE, FADED, *AMOUNTS]
     mapper = LinearColorMapper(name="colours", palette=palette, low=-0.5, high=len(palette) - 0.5)
-    points = ColumnDataSource(
-        {"x": xy[:, 0].astype(np.float32), "y": xy[:, 1].astype(np.float32), "code": code.astype(np.uint8)},
-        name="points",
-    )
-    plot.scatter(
-        "x", "y", source=points, size=7 if len(xy) <= 5_000 else 5, line_width=0.5, line_color="#00000055",
-        fill_color={"field": "code", "transform": mapper}, name="images",
-    )  # fmt: skip
+    points = ColumnDataSource({"x": [], "y": [], "code": []}, name="points")
+    size = next((size for most, size in SIZES if n <= most), SMALLEST)
+    # What is faded lies under the rest, and has no outlines to add up to black.
+    colours: dict[str, dict[str, Any]] = {
+        "faded": {"fill_color": FADED, "line_color": None},
+        "bright": {
+            "fill_color": {"field": "code", "transform": mapper},
+            "line_width": 0.5,
+        },
+    }
+    for name, colour in colours.items():
+        view = CDSView(filter=BooleanFilter(name=name))
+        plot.scatter("x", "y", source=points, name=f"{name}_points", view=view, size=size, **colour)
+    add_overlays(plot, size)
+    return plot
+
+
+def add_overlays(plot: Any, size: int) -> None:
+    """Rings and names: in a layer of their own, so that to move them does not draw the points again."""
+    from bokeh.models import ColumnDataSource
+
     layer = {name: ColumnDataSource({"x": [], "y": []}, name=name) for name in ("mistakes", "near", "chosen")}
-    ring = {"fill_color": None, "line_color": "#C3002F", "line_width": 1.5}
-    plot.scatter("x", "y", source=layer["mistakes"], size=11, **ring)
-    # White inside black can be seen on light and dark pages.
-    for name, size in (("near", 12), ("chosen", 18)):
-        plot.scatter(
-            "x", "y", source=layer[name], size=size, fill_color=None, line_color="#000000", line_width=4
-        )
-        plot.scatter(
-            "x", "y", source=layer[name], size=size, fill_color=None, line_color="#FFFFFF", line_width=2
-        )
+    plot.scatter(
+        "x", "y", source=layer["mistakes"], name="rings", size=size + 4, fill_color=None,
+        line_width=1 + size / 14, level="overlay",
+    )  # fmt: skip
     names = ColumnDataSource({"x": [], "y": [], "text": []}, name="names")
     plot.text(
         "x", "y", text="text", source=names, name="name_text", text_font={"value": "sans-serif"},
         text_font_size="12px", text_align="center", text_baseline="bottom", y_offset=-6, padding=2,
-        border_radius=3, background_fill_alpha=0.75,
+        border_radius=3, background_fill_alpha=0.75, level="overlay",
     )  # fmt: skip
-    return plot
+    # White inside black can be seen on light and dark pages.
+    for name, wide in (("near", 11), ("chosen", 22)):
+        for colour, width in (("#000000", 4), ("#FFFFFF", 2)):
+            plot.scatter(
+                "x", "y", source=layer[name], size=wide, fill_color=None, line_color=colour,
+                line_width=width, level="overlay",
+            )  # fmt: skip
 
 
 def figure_json(plot: Any) -> str:

@@ -71,7 +71,7 @@ def shortcut(content: Content) -> Iterator[Step]:
 def wrong_labels(content: Content) -> Iterator[Step]:
     suspects = kinds(content)["label_error"]
     if suspects:
-        yield Step(f"Check {count(suspects, 'likely label error')}.", "findings-label_error")
+        yield Step(f"Check {count(suspects, 'likely label error')}.", "label-errors")
 
 
 def conflicts(content: Content) -> Iterator[Step]:

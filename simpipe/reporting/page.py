@@ -12,18 +12,24 @@ from simpipe.reporting import (
     charts,
     confusions,
     findings,
+    mistakes,
     numbers,
-    thresholds,
+    threshold_picker,
     training,
     unlabelled,
     verdict,
 )
+from simpipe.reporting.atlas import make_atlas, wanted
 from simpipe.reporting.content import Content
-from simpipe.reporting.map import bokeh_js, figure, figure_json
+from simpipe.reporting.drawn import left_out
+from simpipe.reporting.files import files
+from simpipe.reporting.map import bokeh_js
 from simpipe.reporting.matrix import matrix
 from simpipe.reporting.next_steps import next_steps
-from simpipe.reporting.payload import label_colours, mistakes, payload, script_json
-from simpipe.reporting.sheets import Sheets, choose, make
+from simpipe.reporting.origin import NOTES, origin
+from simpipe.reporting.payload import compressed, label_colours, pictures, size
+from simpipe.reporting.private import without_home
+from simpipe.reporting.sheets import make
 from simpipe.reporting.text import (
     clean,
     count,
@@ -33,12 +39,16 @@ from simpipe.reporting.text import (
     quoted,
     rows_of,
     short,
-    without_folders,
 )
 
-SCRIPTS = ("data.js", "thumbs.js", "map.js", "panel.js", "mistakes.js", "tables.js", "start.js")
+SCRIPTS = (
+    "data.js", "thumbs.js", "colourings.js", "map.js", "names.js", "legend.js", "layouts.js", "keys.js",
+    "panel.js", "mistakes.js", "explorer.js", "tables.js", "thresholds.js", "nav.js", "start.js",
+)  # fmt: skip
 LADDER_TABLE = ("accuracy@1", "macro_accuracy@1", "recall@1", "recall@5", "map@r")
-TEMPLATE_BYTES = 150_000
+SLACK = 10_000
+"""Bytes for what is known only with the thumbnails: the tags around them, and what was left out."""
+MOST_REJECTED = 1_000
 
 
 def render(content: Content, max_mb: float = 15.0) -> str:
@@ -49,41 +59,42 @@ def render(content: Content, max_mb: float = 15.0) -> str:
         max_mb: the size that the page keeps to, in millions of bytes. Thumbnails give way, first in
             size, then in number; everything else is always whole.
     """
+    content = without_home(content)
     found = findings.groups(content)
     colours = label_colours(content)
-    plot = figure_json(figure(content.xy, colours[content.label_id]))
+    kinds = mistakes.kinds(content)
+    also = [*confusions.rows_shown(content), *kinds["rejected"][:MOST_REJECTED].tolist()]
+    atlas = make_atlas(content, wanted(content, found, also), colours)
+    data = atlas.data | {"evidence": mistakes.script_data(content, kinds, found, atlas.place)}
     library = bokeh_js()
-    first = mistakes(content).tolist() if content.labelled else unlabelled.rows_shown(content)
-    rows = choose(len(content.label_id), content.label_id, [*first, *findings.rows_shown(found)])
-    trained = training.section(content.history, content.views)
-    fixed = len(library) + len(plot) + data_bytes(content, colours) + training.size(trained) + TEMPLATE_BYTES
-    sheets = make(content.thumbnails, rows, len(content.label_id), max_mb * 1e6 - fixed)
     environment = templates()
+    environment.filters["drawn"] = lambda row: int(atlas.place[row])
     script = script_text(environment)
-    page: str = environment.get_template("page.html").render(
-        policy=policy([library, script]),
-        style=Markup(source(environment, "style.css")),  # noqa: S704 - ours
-        library=Markup(library),  # noqa: S704 - BokehJS
-        script=Markup(script),  # noqa: S704 - ours
-        plot=Markup(plot.replace("<", "\\u003c")),  # noqa: S704 - numbers only, and escaped
-        data=Markup(script_json(payload(content, colours, sheets.tile, sheets.side))),  # noqa: S704 - escaped
-        sheets=sheets.sheets,
-        pictures=pictures_note(content, sheets),
-        findings=found,
-        labelled=content.labelled,
-        colours=colours.tolist(),
+    shown = {
+        "policy": policy([library, script]),
+        "style": Markup(source(environment, "style.css")),  # noqa: S704 - ours
+        "library": Markup(library),  # noqa: S704 - BokehJS
+        "script": Markup(script),  # noqa: S704 - ours
+        "plot": Markup(atlas.plot.replace("<", "\\u003c")),  # noqa: S704 - numbers only, and escaped
+        "findings": findings.sections(found),
+        "labelled": content.labelled,
+        "colours": colours.tolist(),
         **heading(content),
-        **(verdict_and_evidence(content) if content.labelled else unlabelled.screen(content)),
+        **(verdict_and_evidence(content, kinds) if content.labelled else unlabelled.screen(content)),
         **data_and_run(content),
-        **trained,
+        **training.section(content.history, content.views),
+    }
+    draw = environment.get_template("page.html").render
+    bare = draw(shown, data="", sheets=[], pictures="")
+    room = max_mb * 1e6 - len(bare.encode(errors="replace")) - size(data, atlas.pictured) - SLACK
+    sheets = make(atlas.shown.thumbnails, atlas.pictured, len(atlas.shown.label_id), room)
+    page: str = draw(
+        shown,
+        data=compressed(data | pictures(sheets.tile, sheets.side)),
+        sheets=sheets.sheets,
+        pictures=left_out(content, atlas.shown, sheets),
     )
     return page
-
-
-def data_bytes(content: Content, colours: np.ndarray) -> int:
-    """How much of the page the data take, without thumbnails."""
-    none = np.zeros(len(content.label_id), np.int32)
-    return len(script_json(payload(content, colours, none, 0)).encode())
 
 
 def heading(content: Content) -> dict[str, Any]:
@@ -91,17 +102,15 @@ def heading(content: Content) -> dict[str, Any]:
     return {
         "title": short(clean(content.title)),
         "run_name": clean(content.run_name),
-        "preserved": content.projection.get("preserved"),
         "projection": content.projection,
+        "before": content.before,
+        "origin_note": NOTES[origin(content)],
     }
 
 
-def verdict_and_evidence(content: Content) -> dict[str, Any]:
+def verdict_and_evidence(content: Content, kinds: dict[str, np.ndarray]) -> dict[str, Any]:
     """Verdict, tiles, what to do next; the ladder, the label relations, the mistakes, the thresholds."""
     shown = confusions.matrix_labels(content)
-    curve = thresholds.curve(content)
-    table = thresholds.table(content.calibration)
-    marks = [(entry.name, entry.distance) for entry in table if entry.distance is not None]
     return {
         "verdict": verdict.verdict(content),
         "tiles": verdict.tiles(content),
@@ -110,6 +119,8 @@ def verdict_and_evidence(content: Content) -> dict[str, Any]:
         "seen_reason": verdict.reason_of(content.metrics, "seen"),
         "ladders": ladders(content),
         "ladder_names": LADDER_TABLE,
+        "linear_map_note": verdict.linear_map_note(content),
+        "trained_here": origin(content) == "trained",
         "further": numbers.rows(content.metrics),
         "probability": numbers.probability(content.calibration),
         "reliability": numbers.reliability(content.calibration),
@@ -120,9 +131,11 @@ def verdict_and_evidence(content: Content) -> dict[str, Any]:
         "label_rows": confusions.label_rows(content),
         "mistakes": int((content.correct == 0).sum()),
         "queries": int((content.correct >= 0).sum()),
-        "thresholds": table,
-        "threshold_columns": list(thresholds.COLUMNS.values()),
-        "threshold_curve": None if curve is None else charts.threshold_curve(curve, marks),
+        "chips": mistakes.chips(content, kinds),
+        "turned_away": len(kinds["rejected"]),
+        "has_probability": bool(np.isfinite(mistakes.chance(content)).any()),
+        "voters": min(content.voters, content.test_ids.shape[1]),
+        **threshold_picker.section(content),
         "calibration": content.calibration,
     }
 
@@ -156,27 +169,14 @@ def data_and_run(content: Content) -> dict[str, Any]:
         "labels": content.labels,
         "splits": {split: (int(sizes.sum()), int((sizes > 0).sum())) for split, sizes in counts.items()},
         "label_sizes": charts.label_sizes(content.labels, counts),
+        "files": files(content),
         "facts": {name: rows_of(document) for name, document in documents.items()},
         # times, speeds, versions and the machine: a second run that differs, differs here only
         "measured": {
             "Index": rows_of(content.index_quality),
-            "Environment": [(clean(name), without_folders(value)) for name, value in content.environment],
+            "Environment": [(clean(name), clean(value)) for name, value in content.environment],
         },
     }
-
-
-def pictures_note(content: Content, sheets: Sheets) -> str:
-    """What the page leaves out, in one sentence."""
-    n, drawn = len(content.label_id), int((sheets.tile >= 0).sum())
-    if not drawn:
-        return f"{count(n, 'image')}; no pictures."
-    if drawn == n:
-        return f"{count(n, 'image')}, each with a picture of {sheets.side} pixels."
-    if not content.labelled:
-        return f"{count(n, 'image')}, {drawn:,} with a picture of {sheets.side} pixels."
-    wrong = content.correct == 0
-    kept = "all mistakes included" if (sheets.tile[wrong] >= 0).all() else "not even all mistakes fit"
-    return f"{count(n, 'image')}, {drawn:,} with a picture of {sheets.side} pixels, {kept}."
 
 
 def templates() -> Any:
@@ -192,7 +192,7 @@ def templates() -> Any:
     )
     environment.filters |= {
         "clean": clean, "short": short, "quoted": quoted, "percent": percent, "interval": interval,
-        "number": number, "count": count,
+        "number": number, "count": count, "drawn": int,
     }  # fmt: skip
     return environment
 
@@ -204,9 +204,9 @@ def source(environment: Any, name: str) -> str:
 
 
 def script_text(environment: Any) -> str:
-    """The page's script: its files in one strict function."""
+    """The page's script: its files in one strict function, which waits for the data to be unpacked."""
     parts = "\n".join(source(environment, name) for name in SCRIPTS)
-    return f'"use strict";\n(() => {{\n{parts}\n}})();\n'
+    return f'"use strict";\n(async () => {{\n{parts}\n}})();\n'
 
 
 def policy(scripts: Iterable[str]) -> str:

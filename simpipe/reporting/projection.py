@@ -1,178 +1,109 @@
-"""The map's coordinates: UMAP on neighbours that are already known, PCA where there are too few images."""
+"""The map's coordinates, and how much of the neighbourhoods they keep."""
 
-import sys
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
+from simpipe.errors import StageError
+from simpipe.reporting.projectors import projector as find
+from simpipe.reporting.projectors.umap import MOST, Settings, umap
 
 TOO_FEW_FOR_UMAP = 20
-TOO_MANY_FOR_SPECTRAL = 20_000
 PRESERVED_K = 15
 
 
 def project(
-    ids: np.ndarray,
-    distances: np.ndarray,
-    n: int,
+    embeddings: NDArray[np.float32],
+    ids: NDArray[np.integer[Any]],
+    distances: NDArray[np.floating[Any]],
     seed: int,
-    n_neighbors: int,
-    min_dist: float,
-    method: str = "umap",
+    projector: str = "umap",
+    settings: Settings = Settings(),  # noqa: B008  (it is frozen)
     *,
-    embeddings: np.ndarray,
-) -> tuple[np.ndarray, dict[str, Any]]:
+    label_id: NDArray[np.integer[Any]] | None = None,
+    start: NDArray[np.float32] | None = None,
+    limit: int = MOST,
+) -> tuple[NDArray[np.float32], dict[str, Any]]:
     """Two coordinates for each image.
 
-    UMAP (McInnes, Healy and Melville 2018) with cosine distance. The neighbours are given, so the slow
-    search for them is skipped; the same seed gives the same map on the same machine and versions.
-
     Args:
-        ids: int array of shape `(n, k)`, the rows of the nearest neighbours, nearest first, self excluded,
-            -1 where there are fewer than k.
-        distances: float array of shape `(n, k)`, cosine distances in [0, 2].
-        n: the number of images.
-        seed: for the layout.
-        n_neighbors: UMAP's `n_neighbors`, self included; at most `k + 1` are used.
-        min_dist: UMAP's `min_dist`.
-        method: `umap` or `pca`; fewer than 20 images, or no neighbours, are always laid out by PCA.
-        embeddings: float array of shape `(n, d)`.
+        embeddings: float32 of shape `(n, d)`, L2-normalised.
+        ids: int `(n, k)`, the rows of the nearest neighbours, nearest first, self excluded, -1 where
+            there are fewer than k.
+        distances: float `(n, k)`, cosine distances in [0, 2].
+        seed: of every random choice.
+        projector: `umap`, `pca`, or one of an installed package, see `projectors`. For UMAP fewer than 20
+            images, or images without neighbours, are too few: PCA lays them out.
+        settings: UMAP's parameters.
+        label_id: int `(n,)`, see `limit`.
+        start: `(n, 2)`, a map of the same images by other embeddings: UMAP begins at it, with fewer epochs,
+            and every map is moved, turned and scaled onto it, so that the two can be compared.
+        limit: UMAP lays out no more images than these, of every label some, and places the others.
 
     Returns:
-        float32 array of shape `(n, 2)`, and what was done: `method`, `seed`, `n_neighbors`, `min_dist`,
-        `init`, and `preserved`, the mean share in [0, 1] of an image's `preserved_k` nearest neighbours
-        that are among its `preserved_k` nearest on the map (None where there are no neighbours).
+        float32 of shape `(n, 2)`, and what was done: `method`, `preserved`, the mean share in [0, 1] of an
+        image's `preserved_k` nearest neighbours that are among its `preserved_k` nearest on the map (None
+        where there are no neighbours); but for PCA `seed`; and for UMAP `n_neighbors`, `min_dist`, `metric`,
+        `densmap` and `placed`, the number of images that were placed beside their neighbours.
 
     Raises:
-        ValueError: `method` is neither.
+        StageError: there is no such projector, or it gave something else than coordinates.
     """
-    if method not in ("umap", "pca"):
-        raise ValueError(f"method must be 'umap' or 'pca', got {method!r}")
-    if method == "umap" and n >= TOO_FEW_FOR_UMAP and ids.shape[1] > 1 and embeddings.shape[1] > 1:
-        graph_ids, graph_distances = with_self(ids, distances, embeddings, n_neighbors)
-        connected = components(graph_ids) == 1 and n <= TOO_MANY_FOR_SPECTRAL
-        start: str | np.ndarray = "spectral" if connected else scattered(pca(embeddings), seed)
-        xy = umap_layout(graph_ids, graph_distances, embeddings, start, seed, min_dist)
-        info: dict[str, Any] = {
-            "method": "umap",
+    n = len(ids)
+    if projector == "umap" and (n < TOO_FEW_FOR_UMAP or ids.shape[1] < 2 or embeddings.shape[1] < 2):
+        projector = "pca"
+    info: dict[str, Any] = {"method": projector}
+    if projector == "umap":
+        xy = umap(embeddings, ids, distances, seed, settings, label_id=label_id, start=start, limit=limit)
+        info |= {
             "seed": seed,
-            "n_neighbors": graph_ids.shape[1],
-            "min_dist": min_dist,
-            "init": "spectral" if connected else "pca",
+            "n_neighbors": min(settings.neighbours, ids.shape[1] + 1, min(n, limit)),
+            "min_dist": settings.min_dist,
+            "metric": settings.metric,
+            "densmap": settings.densmap,
+            "placed": max(0, n - limit),
         }
     else:
-        xy = pca(embeddings)
-        info = {"method": "pca"}
+        xy = _coordinates(find(projector)(embeddings, ids, distances, seed), n, projector)
+        info |= {} if projector == "pca" else {"seed": seed}
+    if start is not None:
+        xy = aligned(xy, start)
     share, k = preserved(xy, ids, seed)
     return xy, info | {"preserved": share, "preserved_k": k}
 
 
-def pca(embeddings: np.ndarray) -> np.ndarray:
-    """The first two principal components, float32 of shape `(n, 2)`; a missing component is 0."""
-    centred = np.asarray(embeddings, np.float64) - np.mean(embeddings, axis=0, dtype=np.float64)
-    _, axes = np.linalg.eigh(centred.T @ centred)
-    axes = axes[:, ::-1][:, :2]
-    # An eigenvector's sign is arbitrary: make its largest entry positive.
-    axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
-    xy = centred @ axes
-    return np.pad(xy, ((0, 0), (0, 2 - xy.shape[1]))).astype(np.float32)
-
-
-def scattered(xy: np.ndarray, seed: int) -> np.ndarray:
-    """`xy` scaled to ±10 with a little noise, as UMAP wants its start: equal points could never part."""
-    noise = np.random.default_rng(seed).normal(scale=1e-4, size=xy.shape)
-    start: np.ndarray = (xy * (10 / max(float(np.abs(xy).max()), 1e-12)) + noise).astype(np.float32)
-    return start
-
-
-def with_self(
-    ids: np.ndarray, distances: np.ndarray, embeddings: np.ndarray, n_neighbors: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """The neighbours in UMAP's form: self in column 0, no gaps, exactly the columns that are used.
-
-    UMAP ignores neighbours of too few columns and, below 4,096 images, builds a far denser graph from
-    too many. Rows with gaps (images whose duplicate group is most of the data) get their nearest by
-    the embeddings, the group included.
-    """
-    n, width = len(ids), min(n_neighbors - 1, ids.shape[1])
-    ids, distances = ids[:, :width].astype(np.int32), distances[:, :width].astype(np.float32)
-    gaps = np.flatnonzero((ids < 0).any(axis=1))
-    if len(gaps):
-        found = 1 - embeddings[gaps] @ embeddings.T
-        found[np.arange(len(gaps)), gaps] = np.inf
-        ids[gaps] = np.argsort(found, axis=1, kind="stable")[:, :width]
-        distances[gaps] = np.take_along_axis(found, ids[gaps].astype(np.int64), axis=1)
-    own = np.arange(n, dtype=np.int32)[:, None]
-    return np.hstack([own, ids]), np.hstack([np.zeros((n, 1), np.float32), np.clip(distances, 0, None)])
-
-
-def components(ids: np.ndarray) -> int:
-    """The number of connected components of the neighbour graph."""
-    from scipy.sparse import csr_array
-    from scipy.sparse.csgraph import connected_components
-
-    n, k = ids.shape
-    graph = csr_array((np.ones(n * k, np.int8), (np.repeat(np.arange(n), k), ids.ravel())), shape=(n, n))
-    return int(connected_components(graph, directed=False, return_labels=False))
-
-
-def umap_layout(
-    ids: np.ndarray,
-    distances: np.ndarray,
-    embeddings: np.ndarray,
-    init: str | np.ndarray,
-    seed: int,
-    min_dist: float,
-) -> np.ndarray:
-    """UMAP's coordinates, float32 of shape `(n, 2)`, of a neighbour graph with self in column 0."""
-    with warnings.catch_warnings(), without_tensorflow():
-        # It warns that TensorFlow is missing, that new points cannot be placed, that a seed means one thread.
-        warnings.simplefilter("ignore")
-        from umap import UMAP
-
-        compile_serially()
-        layout = UMAP(
-            n_neighbors=ids.shape[1],
-            min_dist=min_dist,
-            metric="cosine",
-            init=init,
-            random_state=seed,
-            n_jobs=1,
-            precomputed_knn=(ids, distances),
-        )
-        return np.asarray(layout.fit_transform(embeddings), np.float32)
-
-
-def compile_serially() -> None:
-    """Compile umap's two parallel functions for one thread, which a seed means anyway.
-
-    The result is the same to the bit, and the compilation takes 5 s less.
-    """
-    import numba
-    from umap import umap_
-
-    for name in ("smooth_knn_dist", "compute_membership_strengths"):
-        function = getattr(umap_, name)
-        if function.targetoptions.get("parallel"):
-            setattr(umap_, name, numba.njit(function.py_func, fastmath=True))
-
-
-@contextmanager
-def without_tensorflow() -> Iterator[None]:
-    """Hide TensorFlow while umap is imported: umap loads it, 3 s and 500 MB, for a part not used here."""
-    if "tensorflow" in sys.modules:
-        yield
-        return
-    sys.modules["tensorflow"] = None  # type: ignore[assignment]
+def _coordinates(found: Any, n: int, projector: str) -> NDArray[np.float32]:
+    """What a projector gave, if it is coordinates."""
     try:
-        yield
-    finally:
-        sys.modules.pop("tensorflow", None)
+        xy = np.asarray(found, np.float32)
+    except (TypeError, ValueError):
+        xy = np.zeros(0, np.float32)
+    if xy.shape != (n, 2):
+        got = f"shape {xy.shape}" if xy.ndim and xy.size else type(found).__name__
+        raise StageError(f"report.projector: {projector} gave {got}, not two numbers for each of {n} images")
+    if not np.isfinite(xy).all():
+        wrong = int((~np.isfinite(xy)).any(axis=1).sum())
+        raise StageError(f"report.projector: {projector} gave no finite numbers for {wrong} of {n} images")
+    return xy
 
 
-def preserved(xy: np.ndarray, ids: np.ndarray, seed: int, sample: int = 2_000) -> tuple[float | None, int]:
+def aligned(xy: NDArray[np.float32], onto: NDArray[np.float32]) -> NDArray[np.float32]:
+    """`xy` moved and scaled to the place and extent of `onto`, and turned, mirrored too, to lie as near to it
+    as it can (Procrustes). Where either is one point, `xy` as it is."""
+    middle, target = xy.mean(axis=0, dtype=np.float64), onto.mean(axis=0, dtype=np.float64)
+    centred, wanted = xy - middle, onto - target
+    extent, wide = np.linalg.norm(centred), np.linalg.norm(wanted)
+    if not extent or not wide:
+        return xy
+    u, _, vt = np.linalg.svd(centred.T @ wanted)
+    found: NDArray[np.float32] = (wide / extent * centred @ (u @ vt) + target).astype(np.float32)
+    return found
+
+
+def preserved(
+    xy: NDArray[np.floating[Any]], ids: NDArray[np.integer[Any]], seed: int, sample: int = 2_000
+) -> tuple[float | None, int]:
     """The share of each image's nearest neighbours that the map keeps, and of how many neighbours.
 
     Measured on at most `sample` images that have all their neighbours.

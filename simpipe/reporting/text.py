@@ -6,7 +6,11 @@ from typing import Any, TypeGuard
 
 SHORT = 60
 UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-ABSOLUTE = re.compile(r"(?<![\w.:/~-])(?:[A-Za-z]:[\\/]|[\\/~])(?:[^\\/\s\"']*[\\/])*(?=[^\\/\s\"'])")
+ROOT = r"(?<![\w.:/~<…-])(?:file:/*)?(?:[A-Za-z]:[\\/]|[\\/~])"
+PART = r"[^\\/\s\"']"
+ABSOLUTE = re.compile(rf"{ROOT}(?:{PART}*(?: {PART}+)?[\\/])*(?={PART})")
+WHOLE = re.compile(rf"^{ROOT}.*[\\/](?=[^\\/])")
+QUOTED = re.compile(rf"(?<=[\"']){ROOT}[^\"']*[\\/](?=[^\\/\"'])")
 
 
 def clean(text: object) -> str:
@@ -28,8 +32,14 @@ def quoted(text: object) -> str:
 
 
 def without_folders(text: object) -> str:
-    """`text` with every absolute path cut to its last part: a page is shared, a home folder is not."""
-    return ABSOLUTE.sub("…/", clean(text))
+    """`text` with every absolute path cut to its last part: a page is shared, a home folder is not.
+
+    A folder's name may hold one space; more where the text is one path, or the path is in quotes.
+    """
+    shown = clean(text)
+    if len(ABSOLUTE.findall(shown)) == 1:
+        shown = WHOLE.sub("…/", shown)
+    return ABSOLUTE.sub("…/", QUOTED.sub("…/", shown))
 
 
 def is_number(value: object) -> TypeGuard[int | float]:

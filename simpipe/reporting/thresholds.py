@@ -1,4 +1,4 @@
-"""The thresholds as a table, and what every other distance would do as a curve."""
+"""The thresholds as a table, and what every other distance would do on the test images."""
 
 import re
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from simpipe.metrics.calibration import working_threshold
 from simpipe.reporting.content import Content
 from simpipe.reporting.text import clean, number, percent, value_text
 
@@ -17,14 +18,15 @@ COLUMNS = {
     "unknown_accept": "unknown let in",
 }
 TARGETS = {"precision": "precision ≥", "recall": "recall ≥", "unknown_accept": "unknown let in ≤"}
-STEPS = 200
+MOST = 390
 
 
 @dataclass(frozen=True)
 class Threshold:
     """One threshold: what was asked, the distance (None: cannot be met), and each measure on both sides.
 
-    `held`: whether the test agrees (None: it cannot tell); `caution`: why it is to be taken with care.
+    `held`: whether the test agrees (None: it cannot tell); `caution`: why it is to be taken with care;
+    `key`: its name in calibration.json; `working`: whether `simpipe query` uses it unless told otherwise.
     """
 
     name: str
@@ -34,20 +36,59 @@ class Threshold:
     on_test: list[float | None]
     held: bool | None = None
     caution: str = ""
+    key: str = ""
+    working: bool = False
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The test images by the distance of their match: float32, ascending; without a match in none of these.
+
+    `right` and `wrong` are of the `known` images, whose label training has; `unknown` of the others, which
+    are `strangers` in number.
+    """
+
+    right: np.ndarray
+    wrong: np.ndarray
+    unknown: np.ndarray
+    known: int
+    strangers: int
 
 
 @dataclass(frozen=True)
 class Curve:
-    """For ascending distances: the share answered, the precision of the answers, the unknowns let in."""
+    """What a threshold at each of the ascending distances, float32 (s,), does to the test images.
+
+    `right`, `wrong` and `let_in` count, int (s,), the right and wrong answers and the unknown images that
+    get one. `answered` and `unknown` are shares of the known and of the unknown images, `precision` is NaN
+    where none is answered; `unknown` is None without unknown images.
+    """
 
     distance: np.ndarray
-    answered: np.ndarray
-    precision: np.ndarray
-    unknown: np.ndarray | None
+    right: np.ndarray
+    wrong: np.ndarray
+    let_in: np.ndarray
+    known: int
+    strangers: int
+
+    @property
+    def answered(self) -> np.ndarray:
+        return np.asarray((self.right + self.wrong) / self.known)
+
+    @property
+    def precision(self) -> np.ndarray:
+        given = self.right + self.wrong
+        return np.where(given > 0, self.right / np.maximum(given, 1), np.nan)
+
+    @property
+    def unknown(self) -> np.ndarray | None:
+        return self.let_in / self.strangers if self.strangers else None
 
 
 def table(calibration: dict[str, Any]) -> list[Threshold]:
     """The thresholds in the file's order."""
+    given = calibration.get("thresholds") or {}
+    working = working_threshold(given)
     return [
         Threshold(
             asked(name),
@@ -57,8 +98,10 @@ def table(calibration: dict[str, Any]) -> list[Threshold]:
             [number((entry.get("on_test") or {}).get(column)) for column in COLUMNS],
             entry.get("held"),
             clean(entry["caution"]) if entry.get("caution") else "",
+            clean(name),
+            name == working,
         )
-        for name, entry in (calibration.get("thresholds") or {}).items()
+        for name, entry in given.items()
     ]
 
 
@@ -72,27 +115,62 @@ def asked(name: str) -> str:
     return value_text(name)
 
 
-def curve(content: Content) -> Curve | None:
-    """The curve over the test queries; None without any."""
-    if not len(content.test_rows):
-        return None
-    given = content.match_distances
+def answers(content: Content) -> Answers | None:
+    """The test images by their distance; None where no image of a known label is matched."""
+    given, right = content.match_distances, content.match_correct
     if given is None:
-        if not content.test_distances.shape[1]:
-            return None
-        given = np.where(content.test_ids[:, 0] >= 0, content.test_distances[:, 0], np.inf)
-    right = content.correct[content.test_rows] == 1
-    usable = np.isfinite(given)
-    if not usable.any():
+        found = content.test_ids.shape[1] > 0
+        given = np.where(content.test_ids[:, 0] >= 0, content.test_distances[:, 0], np.inf) if found else None
+    if given is None or not len(given):
         return None
-    order = np.argsort(given, kind="stable")
-    ranked, hits = given[order], np.cumsum(right[order])
+    right = content.correct[content.test_rows] == 1 if right is None else right
+    # as in calibration.json: a test image whose label has no train image is unknown
+    taught = np.unique(content.label_id[[split == "train" for split in content.split]])
+    known = np.isin(content.label_id[content.test_rows], taught)
     unknown = content.unknown_distances if content.unknown_distances is not None else np.zeros(0)
-    distance = np.linspace(0, float(np.concatenate([given[usable], unknown]).max()), STEPS)
-    answers = np.searchsorted(ranked, distance, side="right")
-    with np.errstate(invalid="ignore"):
-        precision = np.where(answers > 0, hits[np.maximum(answers - 1, 0)] / np.maximum(answers, 1), np.nan)
-    let_in = (
-        np.searchsorted(np.sort(unknown), distance, side="right") / len(unknown) if len(unknown) else None
+    strangers = np.concatenate([unknown, given[~known]])
+    if not np.isfinite(given[known]).any():
+        return None
+    return Answers(
+        _ranked(given[known & right]),
+        _ranked(given[known & ~right]),
+        _ranked(strangers),
+        int(known.sum()),
+        len(strangers),
     )
-    return Curve(distance, answers / len(given), precision, let_in)
+
+
+def _ranked(distances: np.ndarray) -> np.ndarray:
+    return np.sort(distances[np.isfinite(distances)].astype(np.float32))
+
+
+def curve_at(found: Answers, distance: np.ndarray) -> Curve:
+    """What thresholds at these ascending distances (s,) do."""
+    steps = distance.astype(np.float32)
+    right, wrong, let_in = (
+        np.searchsorted(ranked, steps, side="right") for ranked in (found.right, found.wrong, found.unknown)
+    )
+    return Curve(steps, right, wrong, let_in, found.known, found.strangers)
+
+
+def curve(content: Content) -> Curve | None:
+    """The curve at every distance at which something changes; None without test images.
+
+    Of more than about `MOST` distances as many are kept, evenly spread over the right answers, the wrong
+    ones and the unknown images; 0, the thresholds and the farthest are always among them.
+    """
+    found = answers(content)
+    if found is None:
+        return None
+    kinds = [ranked for ranked in (found.right, found.wrong, found.unknown) if len(ranked)]
+    steps = np.unique(np.concatenate(kinds))
+    if not is_whole(found):
+        spread = [np.linspace(0, len(ranked) - 1, MOST // len(kinds)).astype(int) for ranked in kinds]
+        steps = np.concatenate([ranked[places] for ranked, places in zip(kinds, spread, strict=True)])
+    chosen = [each.distance for each in table(content.calibration) if each.distance is not None]
+    return curve_at(found, np.unique(np.concatenate([steps, np.array([0.0, *chosen], np.float32)])))
+
+
+def is_whole(found: Answers) -> bool:
+    """Whether the curve has every distance at which something changes."""
+    return len(np.unique(np.concatenate([found.right, found.wrong, found.unknown]))) <= MOST

@@ -98,9 +98,3 @@ def section(history: Rows, views: bytes | None) -> dict[str, Any]:
         "views": picture(views),
         "views_plain": bool(history) and views == b"",
     }
-
-
-def size(shown: dict[str, Any]) -> int:
-    """How much of the page a section takes, in bytes."""
-    views = shown["views"]
-    return sum(len(figure.chart) for figure in shown["curves"]) + (len(views.data) if views else 0)

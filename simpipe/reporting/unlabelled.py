@@ -108,11 +108,17 @@ def tiles(content: Content) -> list[Tile]:
     if facts["clusters"]:
         note = f"of the images, in {count(facts['clusters'], 'group')}; the largest has {facts['largest']:,}"
     return [
-        Tile("in groups", percent(inside), note, inside, "" if clear(content) else "warn"),
-        Tile("copies", f"{found['duplicate']:,}", "pairs of one image twice, or nearly", found["duplicate"]),
-        Tile("outliers", f"{found['outlier']:,}", "far from every other image", found["outlier"]),
+        Tile("in groups", percent(inside), note, inside, "" if clear(content) else "warn", "groups"),
+        Tile(
+            "copies", f"{found['duplicate']:,}", "pairs of one image twice, or nearly", found["duplicate"],
+            anchor="duplicates",
+        ),
+        Tile(
+            "outliers", f"{found['outlier']:,}", "far from every other image", found["outlier"],
+            anchor="findings-outlier" if found["outlier"] else "",
+        ),
         familiar_tile(content),
-    ]
+    ]  # fmt: skip
 
 
 def familiar_tile(content: Content) -> Tile:
@@ -125,7 +131,8 @@ def familiar_tile(content: Content) -> Tile:
     if nearer is not None:
         told = f"{percent(nearer)} of the test images have a training image so near"
     similarity = 1 - entry["distance"]
-    return Tile("familiar from similarity", f"{similarity:.2f}", told, similarity)
+    told += f"; as a distance {entry['distance']:.3f}"
+    return Tile("familiar from similarity", f"{similarity:.3f}", told, similarity, anchor="thresholds")
 
 
 def familiar(content: Content) -> dict[str, Any] | None:

@@ -8,6 +8,7 @@ import numpy as np
 from simpipe.metrics.calibration import working_threshold
 from simpipe.metrics.verdicts import judge
 from simpipe.reporting.content import Content
+from simpipe.reporting.origin import SUBJECTS, origin
 from simpipe.reporting.text import clean, count, interval, number, percent, points, quoted
 from simpipe.reporting.thresholds import asked
 
@@ -24,6 +25,8 @@ class Tile:
     note: str
     exact: float | None = None
     tone: str = ""
+    anchor: str = ""
+    """The section that shows more of it."""
 
 
 def metric_of(metrics: dict[str, Any], block: str, name: str) -> dict[str, Any] | None:
@@ -68,18 +71,38 @@ def verdict(content: Content) -> str:
         if block == "seen"
         else f"For {share} of images of labels it never saw, the nearest other image has the same label"
     )
-    gain = gain_of(content.metrics)
-    if gain is None:
-        return f"{what}."
-    source = clean(gain.get("from", "pretrained"))
+    return f"{what}. {worth(content)}".rstrip()
+
+
+def worth(content: Content) -> str:
+    """What the encoder is worth against the untrained features, in a sentence; empty where nothing tells."""
+    gain, whose = gain_of(content.metrics), origin(content)
+    if gain is None or whose == "pretrained":
+        return ""
+    subject, source = SUBJECTS[whose], f"the {clean(gain.get('from', 'pretrained'))} features"
     outcome = judge(gain)
     if outcome == "no interval":
-        return f"{what}. There are too few labels to tell what training changed."
-    if outcome == "no measurable difference":
-        return f"{what}. Training made no measurable difference to the {source} features."
-    return (
-        f"{what}. Training is {outcome} than the {source} features by {points(gain['value']).lstrip('+-')}."
+        return f"There are too few labels to tell what {subject} changed."
+    said = (
+        f"made no measurable difference to {source}"
+        if outcome == "no measurable difference"
+        else f"is {outcome} than {source} by {points(gain['value']).lstrip('+-')}"
     )
+    return f"{subject[0].upper()}{subject[1:]} {said}."
+
+
+def linear_map_note(content: Content) -> str:
+    """Where a linear map of the untrained features does as well as the encoder; empty where none does."""
+    rungs = {(rung["block"], rung["rung"]): rung["metrics"] for rung in content.metrics.get("ladder") or []}
+    found = []
+    for (block, name), labels in zip(HEADLINES, ("labels it knows", "labels it never saw"), strict=True):
+        linear, trained = (number(rungs.get((block, rung), {}).get(name)) for rung in ("lda", "trained"))
+        if linear is not None and trained is not None and linear >= trained:
+            found.append(f"{percent(linear)} against {percent(trained)} on {labels}")
+    if not found:
+        return ""
+    subject = SUBJECTS[origin(content)]
+    return f"A linear map of the untrained features (lda) does as well as {subject}: {', '.join(found)}."
 
 
 def worst_label(confusion: np.ndarray) -> tuple[int, int, int] | None:
@@ -117,7 +140,8 @@ def accuracy_tile(content: Content) -> Tile:
     few = queries < FEW_IMAGES
     if few:
         notes.append("few images: read the interval")
-    return Tile(name, percent(number(metric)), " · ".join(notes), number(metric), "warn" if few else "")
+    tone = "warn" if few else ""
+    return Tile(name, percent(number(metric)), " · ".join(notes), number(metric), tone, "ladder")
 
 
 def gain_tile(content: Content) -> Tile:
@@ -128,9 +152,8 @@ def gain_tile(content: Content) -> Tile:
     flips = f"{gain.get('fixed') or 0:,} fixed, {gain.get('broken') or 0:,} broken"
     note = f"{interval(gain, signed=True)} · {flips} · {outcome}".removeprefix(" · ")
     tone = {"better": "good", "worse": "bad"}.get(outcome, "warn")
-    return Tile(
-        f"gain over {clean(gain.get('from', 'pretrained'))}", points(gain["value"]), note, gain["value"], tone
-    )
+    name = f"gain over {clean(gain.get('from', 'pretrained'))}"
+    return Tile(name, points(gain["value"]), note, gain["value"], tone, "ladder")
 
 
 def macro_tile(content: Content) -> Tile:
@@ -144,7 +167,8 @@ def macro_tile(content: Content) -> Tile:
     if worst is not None:
         label, hits, queries = worst
         notes.append(f"worst: {quoted(content.labels[label])} {hits} of {queries}")
-    return Tile("mean of labels", percent(number(metric)), " · ".join(notes), number(metric))
+    shown = percent(number(metric))
+    return Tile("mean of labels", shown, " · ".join(notes), number(metric), anchor="labels")
 
 
 def threshold_tiles(content: Content) -> list[Tile]:
@@ -157,15 +181,18 @@ def threshold_tiles(content: Content) -> list[Tile]:
     on_test = entry.get("on_test") or {}
     answered = number(on_test.get("accepted"))
     right = percent(number(on_test.get("precision")))
-    note = f"{right} of them right; similarity ≥ {1 - entry['distance']:.2f}, chosen for {asked(name)}"
-    tile = Tile("answered", percent(answered), note, answered)
+    far = entry["distance"]
+    note = (
+        f"{right} of them right; similarity ≥ {1 - far:.3f} (distance ≤ {far:.3f}), chosen for {asked(name)}"
+    )
+    tile = Tile("answered", percent(answered), note, answered, anchor="thresholds")
     unknown = number(on_test.get("unknown_accept"))
     if unknown is None:
         why = reason_of(content.metrics, "open_set") or "no test image of an unknown label"
         return [tile, Tile("unknown let in", "–", f"Not measured: {why}.")]
     images = count(on_test.get("n_unknown") or 0, "image")
     note = f"of {images} with a label it never saw, called known by mistake"
-    return [tile, Tile("unknown let in", percent(unknown), note, unknown)]
+    return [tile, Tile("unknown let in", percent(unknown), note, unknown, anchor="thresholds")]
 
 
 def held_out(content: Content) -> list[str]:

@@ -1,6 +1,7 @@
-"""Draw the page: reads every artifact, computes the map, computes nothing else."""
+"""Draw the page: reads every artifact, computes the maps, computes nothing else."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simpipe.engine.stage import Context, stage
@@ -12,11 +13,11 @@ if TYPE_CHECKING:
 
     from simpipe.config import Config
     from simpipe.data.manifest import Samples
-    from simpipe.reporting.content import Content
+    from simpipe.reporting.content import Content, Layout
 
 
 @stage(
-    version=3,
+    version=4,
     reads=(
         "ingest/samples.parquet",
         "ingest/manifest.parquet",
@@ -25,62 +26,108 @@ if TYPE_CHECKING:
         "ingest/thumbnails.parquet",
         "train/encoder.json",
         "index/embeddings.npy",
+        "index/pretrained.npy",
         "calibrate/calibration.json",
         "evaluate/metrics.json",
         "evaluate/per_query.parquet",
         "evaluate/neighbours.npz",
         "evaluate/relations.json",
         "evaluate/confusion.csv",
+        "evaluate/classes.csv",
         "evaluate/findings.csv",
         "evaluate/clusters.parquet",
     ),
     uses=("sampler/sampler_report.json", "train/history.csv", "train/views.webp", "index/index_quality.json"),
     config=("report", "seed"),
-    outputs=("report.html", "projection.npy"),
+    outputs=(
+        "report.html",
+        "projection.npy",
+        "projection_before.npy",
+        "map.csv",
+        "mistakes.csv",
+        "threshold_curve.csv",
+    ),
     own_process=True,
 )
 def report(ctx: Context) -> None:
     """Draw the page: one self-contained file that opens offline."""
-    import io
-
     import numpy as np
 
     from simpipe.data.manifest import read_samples
     from simpipe.reporting.page import render
-    from simpipe.reporting.projection import project
+    from simpipe.stages.evidence import write_curve, write_map, write_mistakes
 
     config: Config = ctx.config
     settings = config.report
     samples = read_samples(ctx.path("ingest/samples.parquet"))
     neighbours = np.load(ctx.path("evaluate/neighbours.npz"), allow_pickle=False)
-    embeddings = np.load(ctx.path("index/embeddings.npy"), mmap_mode="r")
+    trained = read_json(ctx.path("evaluate/metrics.json"))["trained_here"]
 
-    ctx.require_space(settings.max_mb * 1_000_000 + 8 * len(embeddings))
-    ctx.progress.begin("map", len(embeddings), "images")
-    xy, projection = project(
-        neighbours["all_to_all_ids"],
-        neighbours["all_to_all_distances"],
-        len(embeddings),
-        config.seed,
-        settings.neighbours,
-        settings.min_dist,
-        settings.projector,
-        embeddings=embeddings,
-    )
-    map_file = io.BytesIO()  # np.save does not say why it cannot write
-    np.save(map_file, xy, allow_pickle=False)
-    (ctx.out / "projection.npy").write_bytes(map_file.getvalue())
+    ctx.require_space(settings.max_mb * 1_000_000 + 16 * len(samples))
+    ctx.progress.begin("map", len(samples), "images")
+    after = _layout(ctx, samples, neighbours, "index/embeddings.npy", "all_to_all")
+    before = None
+    if trained and settings.before:
+        ctx.progress.begin("map before training", len(samples), "images")
+        before = _layout(ctx, samples, neighbours, "index/pretrained.npy", "pretrained_all_to_all", after.xy)
+    _save(ctx.out / "projection.npy", after.xy)
+    _save(ctx.out / "projection_before.npy", np.empty((0, 2), np.float32) if before is None else before.xy)
     ctx.progress.begin("page")
-    page = render(_content(ctx, samples, neighbours, xy, projection), settings.max_mb)
+    content = _content(ctx, samples, neighbours, after, before)
+    page = render(content, settings.max_mb)
     (ctx.out / "report.html").write_text(page, encoding="utf-8", errors="replace")
+    write_map(ctx.out / "map.csv", content)
+    write_mistakes(ctx.out / "mistakes.csv", content)
+    write_curve(ctx.out / "threshold_curve.csv", content)
+
+
+def _layout(
+    ctx: Context,
+    samples: "Samples",
+    neighbours: Any,
+    vectors: str,
+    stored: str,
+    start: "npt.NDArray[np.float32] | None" = None,
+) -> "Layout":
+    """The map of the vectors in an artifact, by the neighbours that are stored of them."""
+    import numpy as np
+
+    from simpipe.reporting.content import Layout
+    from simpipe.reporting.projection import project
+    from simpipe.reporting.projectors.umap import Settings
+
+    config: Config = ctx.config
+    wanted = config.report
+    ids, distances = neighbours[f"{stored}_ids"], neighbours[f"{stored}_distances"]
+    xy, said = project(
+        np.load(ctx.path(vectors), mmap_mode="r"),
+        ids,
+        distances,
+        config.seed if wanted.map_seed is None else wanted.map_seed,
+        wanted.projector,
+        Settings(wanted.neighbours, wanted.min_dist, wanted.metric, wanted.densmap),
+        label_id=samples.label_id,
+        start=start,
+    )
+    return Layout(xy, ids, distances, said)
+
+
+def _save(path: "Path", array: "npt.NDArray[np.float32]") -> None:
+    import io
+
+    import numpy as np
+
+    stream = io.BytesIO()  # np.save does not say why it cannot write
+    np.save(stream, array, allow_pickle=False)
+    path.write_bytes(stream.getvalue())
 
 
 def _content(
     ctx: Context,
     samples: "Samples",
     neighbours: Any,
-    xy: "npt.NDArray[np.float32]",
-    projection: dict[str, Any],
+    after: "Layout",
+    before: "Layout | None",
 ) -> "Content":
     """Everything that the page shows, gathered from the artifacts."""
     import pandas as pd
@@ -88,6 +135,7 @@ def _content(
     from simpipe.data.manifest import read_manifest
     from simpipe.data.thumbnails import read_thumbnails
     from simpipe.reporting.content import Content
+    from simpipe.stages.tables import VOTERS
 
     config: Config = ctx.config
     located = read_manifest(ctx.path("ingest/manifest.parquet")).paths_by_sample
@@ -109,6 +157,7 @@ def _content(
         findings=[{**row, "score": float(row["score"])} for row in _csv(ctx, "evaluate/findings.csv")],
         relations=read_json(ctx.path("evaluate/relations.json")),
         confusion=_confusion(ctx),
+        classes=_csv(ctx, "evaluate/classes.csv"),
         history=[
             {key: float(value) for key, value in row.items() if value}
             for row in (_csv(ctx, "train/history.csv") if _recorded(ctx, "train/history.csv") else [])
@@ -126,17 +175,19 @@ def _content(
         path=[located[sample_id] for sample_id in samples.sample_id.tolist()],
         **labels,
         split=samples.split.tolist(),
-        xy=xy,
+        xy=after.xy,
         **_per_image(queries, len(samples)),
-        neighbour_ids=neighbours["all_to_all_ids"],
-        neighbour_distances=neighbours["all_to_all_distances"],
+        neighbour_ids=after.neighbour_ids,
+        neighbour_distances=after.neighbour_distances,
         test_rows=_of_block(queries, "seen")["row"].to_numpy(),
         test_ids=neighbours["test_to_train_ids"],
         test_distances=neighbours["test_to_train_distances"],
         thumbnails=pictures,
-        projection=projection,
+        projection=after.projection,
+        before=before,
         views=ctx.path("train/views.webp").read_bytes() if _recorded(ctx, "train/views.webp") else None,
-        unknown_distances=_of_block(queries, "unknown")["distance"].to_numpy(),
+        voters=VOTERS,
+        **_matched(ctx, samples, queries, calibration),
     )
 
 
@@ -173,6 +224,30 @@ def _per_image(queries: Any, count: int) -> dict[str, Any]:
     correct[rows] = seen["accuracy@1"].to_numpy().astype(int)
     confidence[rows] = seen["vote_share"].to_numpy()
     return {"predicted": predicted, "correct": correct, "confidence": confidence}
+
+
+def _matched(ctx: Context, samples: "Samples", queries: Any, calibration: dict[str, Any]) -> dict[str, Any]:
+    """What thresholds are compared with, by the rule of calibration, and how sure the answers were.
+
+    The probability is that of the match: where its label is not the answer on the page, there is none.
+    """
+    import numpy as np
+
+    from simpipe.stages.evidence import matches
+
+    embeddings = np.load(ctx.path("index/embeddings.npy"), mmap_mode="r")
+    blocks = {name: _of_block(queries, name) for name in ("seen", "unknown")}
+    rows = {name: block["row"].to_numpy() for name, block in blocks.items()}
+    seen, unknown = (matches(embeddings, samples, each, calibration) for each in rows.values())
+    probability = np.full(len(samples), np.nan)
+    same = seen.label == blocks["seen"]["predicted"].to_numpy()
+    probability[rows["seen"][same]] = seen.probability[same]
+    return {
+        "match_distances": seen.distance,
+        "match_correct": seen.label == samples.label_id[rows["seen"]],
+        "unknown_distances": unknown.distance,
+        "probability": probability,
+    }
 
 
 def _confusion(ctx: Context) -> "npt.NDArray[np.int64]":
@@ -223,6 +298,9 @@ def _environment(ctx: Context) -> list[tuple[str, str]]:
     stages = dict.fromkeys(artifact.split("/")[0] for artifact in ctx.stage.reads)
     receipts = {name: receipt for name in stages if (receipt := read_receipt(ctx.run_folder / name))}
     rows = [(f"{name} took", f"{receipt['seconds']:.1f} s") for name, receipt in receipts.items()]
+    train = receipts.get("train")
+    if train and (given := train["key_doc"]["config"].get("train.encoder")):
+        rows.append(("encoder of the run", Path(given).parent.parent.name))
     made = receipts["evaluate"]["provenance"]
     versions = {"simpipe": made["simpipe"], "python": made["python"], **made["libraries"]}
     rows += [(library, str(version)) for library, version in versions.items() if version]

@@ -3,12 +3,14 @@
 import colorsys
 import io
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from simpipe.reporting.content import Content
+from simpipe.reporting.content import Content, Layout
 
 HOSTILE = [
     "<img src=x onerror=__xss=1>",
@@ -127,6 +129,7 @@ def content(
         test_distances=test_distances,
         thumbnails=pictures,
         projection={"method": "umap", "preserved": 0.61, "preserved_k": 15, "n_neighbors": 15, "seed": 1},
+        before=before(label_id, noise, k),
         unknown_distances=np.sort(rng.uniform(0.1, 0.9, 30)).astype(np.float32),
     )
 
@@ -161,8 +164,16 @@ def answer(
     return predicted, correct, confidence
 
 
+def before(label_id: np.ndarray, noise: float, k: int) -> Layout:
+    """The same images by features that know less of the labels."""
+    features = vectors(np.random.default_rng(1), label_id, 2 * noise)
+    rows = np.arange(len(label_id))
+    said = {"method": "umap", "preserved": 0.42, "preserved_k": 15, "n_neighbors": 15, "seed": 1}
+    return Layout(flat(features), *nearest(features, features, rows, k), said)
+
+
 def flat(embeddings: np.ndarray) -> np.ndarray:
-    from simpipe.reporting.projection import pca
+    from simpipe.reporting.projectors.pca import pca
 
     return pca(embeddings)
 
@@ -271,3 +282,90 @@ def relations(
         "labels": names,
         "similarity": (means @ means.T).tolist(),
     }
+
+
+def large(n: int, labels: int = 80, k: int = 10) -> Content:
+    """A run of any size, made in a moment, with pictures whose texture, and so whose size, is that of photos.
+
+    Neighbours are not searched but drawn, nine of ten with the same label.
+    """
+    rng = np.random.default_rng(0)
+    names = [f"label {label}" for label in range(labels)]
+    label_id = rng.integers(labels, size=n)
+    middles = rng.normal(size=(labels, 2)) * 6
+    towards = middles / np.linalg.norm(middles, axis=1, keepdims=True)
+    rows = np.arange(n)
+    part = np.array(["train", "val", "test"])[rng.choice(3, n, p=[0.7, 0.1, 0.2])]
+    train, test = np.flatnonzero(part == "train"), np.flatnonzero(part == "test")
+    ids, distances = drawn(rng, label_id, rows, rows, k)
+    xy = (middles[label_id] + rng.normal(size=(n, 2))).astype(np.float32)
+    test_ids, test_distances = drawn(rng, label_id, test, train, k)
+    predicted, correct, confidence = np.full(n, -1), np.full(n, -1), np.full(n, np.nan)
+    predicted[test] = label_id[test_ids[:, 0]]
+    correct[test] = predicted[test] == label_id[test]
+    confidence[test] = rng.uniform(0.4, 1, len(test))
+    confusion = np.zeros((labels, labels), int)
+    np.add.at(confusion, (label_id[test], predicted[test]), 1)
+    paths = [f"{names[label]}/photo {row:06}.jpg" for row, label in enumerate(label_id.tolist())]
+    return replace(
+        content(10 * labels, names),
+        metrics=metrics(len(test), float((correct[test] == 1).mean())),
+        findings=findings(names, label_id, paths, predicted, test),
+        relations=relations(names, confusion, towards[label_id], label_id),
+        confusion=confusion,
+        sample_id=[f"{row:016x}" for row in range(n)],
+        path=paths,
+        label_id=label_id,
+        split=part.tolist(),
+        xy=xy,
+        predicted=predicted,
+        correct=correct,
+        confidence=confidence,
+        neighbour_ids=ids,
+        neighbour_distances=distances,
+        test_rows=test,
+        test_ids=test_ids,
+        test_distances=test_distances,
+        thumbnails=photos,
+        before=Layout(
+            (middles[label_id] + 4 * rng.normal(size=(n, 2))).astype(np.float32),
+            *drawn(rng, label_id, rows, rows, k),
+            {"method": "umap", "preserved": 0.42, "preserved_k": 15, "n_neighbors": 15, "seed": 1},
+        ),
+    )
+
+
+def drawn(
+    rng: np.random.Generator, label_id: np.ndarray, asked: np.ndarray, pool: np.ndarray, k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """k rows of `pool` for each row asked, never itself, most with its label; distances ascend."""
+    by_label = pool[np.argsort(label_id[pool], kind="stable")]
+    size = np.bincount(label_id[pool], minlength=label_id.max() + 1)
+    own = label_id[asked][:, None]
+    turn = rng.integers(0, size.max(), (len(asked), 1)) + np.arange(k)
+    ids = by_label[(np.cumsum(size) - size)[own] + turn % size[own]]
+    ids = np.where(rng.random(ids.shape) < 0.1, rng.choice(pool, ids.shape), ids)
+    ids = np.where(ids == asked[:, None], pool[(np.searchsorted(pool, ids) + 1) % len(pool)], ids)
+    return ids.astype(np.int32), np.sort(rng.uniform(0.05, 0.6, ids.shape), axis=1).astype(np.float32)
+
+
+def photos(rows: Sequence[int]) -> list[bytes]:
+    return [textures()[row % len(textures())] for row in rows]
+
+
+@cache
+def textures(number: int = 64, size: int = 96) -> list[bytes]:
+    """JPEGs of noise with the spectrum of photos; as WebP tiles they are as large as photos of clothing."""
+    rng = np.random.default_rng(0)
+    frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(size), np.fft.fftfreq(size)))
+    frequency[0, 0] = 1
+    made = []
+    for _ in range(number):
+        planes = np.fft.ifft2(np.fft.fft2(rng.normal(size=(4, size, size))) / frequency**1.6).real
+        planes /= planes.std(axis=(1, 2), keepdims=True)
+        light, tint = planes[0][..., None], np.moveaxis(planes[1:], 0, -1)
+        pixels = rng.uniform(60, 200, 3) + 45 * light + 11 * tint
+        stream = io.BytesIO()
+        Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(stream, "JPEG", quality=88)
+        made.append(stream.getvalue())
+    return made

@@ -14,8 +14,13 @@ from report_fixture import content, picture
 from simpipe.reporting import render
 from simpipe.reporting.content import Content
 from simpipe.reporting.map import bokeh_js
-from simpipe.reporting.payload import mistakes, script_json
+from simpipe.reporting.mistakes import ranked
+from simpipe.reporting.payload import script_json, uncompressed
 
+ORDER = (
+    "verdict", "next", "map", "relations", "mistakes", "label-errors", "duplicates", "other-findings",
+    "thresholds", "explorer", "ladder", "training", "data-and-run",
+)  # fmt: skip
 VOID = {"meta", "link", "input", "br", "img", "hr"}
 SVG_VOID = {"line", "circle", "path", "rect"}
 
@@ -83,6 +88,7 @@ def page(text: str) -> Page:
     return Page(text)
 
 
+# check 3
 def test_well_formed_with_unique_ids_and_one_heading(text: str, page: Page) -> None:
     assert text.startswith("<!DOCTYPE html>\n<html lang=")
     assert page.open == []
@@ -96,12 +102,42 @@ def test_links_stay_inside_the_page(page: Page) -> None:
     assert page.handlers == []
 
 
+def test_the_sections_stand_in_their_order(page: Page) -> None:
+    assert [name for name in page.ids if name in ORDER] == list(ORDER)
+
+
+# check 2
 def test_nothing_outside_is_named(text: str) -> None:
     own = text.replace(bokeh_js(), "")
     assert re.findall(r"(?:https?:)?//[\w.-]+\.\w{2,}|@import|url\((?!\$)", own) == []
     assert "/home/" not in own
 
 
+def test_no_folder_of_its_author_is_told(run: Content) -> None:
+    paths = (
+        "/home/secret/data/w.h5", "C:\\Users\\Jo secret\\w.h5", "\\\\server\\secret\\w.h5", "~/secret/w.h5",
+        "file:///home/secret/w.h5", "/secret/run/encoder.json", "--config=/mnt/secret/w.yaml",
+        "cannot read '/mnt/my own secret/1.jpg'",
+    )  # fmt: skip
+    text = "; ".join(paths)
+    document = {f"key {path}": {"value": path, "list": list(paths)} for path in paths} | {"reason": text}
+    thresholds = {"precision_0.95": {"distance": None, "reason": text}}
+    told = replace(
+        run, title=paths[0], metrics=run.metrics | {"blocks": {"seen": {"reason": text}}}, sampler=document,
+        calibration={"thresholds": thresholds, "probability": {"knots": None, "reason": text}},
+        ingest=document, encoder=document, index_quality=document, projection=run.projection | document,
+        environment=[("command", text), *((path, path) for path in paths)],
+        findings=[{**finding, "detail": text} for finding in run.findings],
+    )  # fmt: skip
+    assert "secret" not in render(told).replace(bokeh_js(), "")
+
+
+def test_the_files_beside_it_are_named_from_the_run_folder(text: str) -> None:
+    assert "<code>report/mistakes.csv</code>" in text and "<code>report/map.csv</code>" in text
+    assert 'href="report/' not in text and 'href="evaluate/' not in text
+
+
+# check 6
 def test_the_policy_allows_its_own_scripts_and_no_network(page: Page) -> None:
     policy = page.meta["Content-Security-Policy"]
     assert policy.startswith("default-src 'none'; ")
@@ -129,6 +165,7 @@ def test_names_reach_neither_markup_nor_bokeh(text: str, page: Page) -> None:
     assert "\u202e" not in text and "\\u202e" not in text
 
 
+# check 4
 def test_numbers_are_those_of_the_metrics(run: Content, page: Page) -> None:
     seen = run.metrics["blocks"]["seen"]["metrics"]
     assert page.data[:3] == [seen["accuracy@1"]["value"], 0.079, seen["macro_accuracy@1"]["value"]]
@@ -137,7 +174,7 @@ def test_numbers_are_those_of_the_metrics(run: Content, page: Page) -> None:
 
 
 def test_the_script_gets_the_whole_run(run: Content, page: Page) -> None:
-    data = json.loads(page.scripts["data"])
+    data = uncompressed(page.scripts["data"])
 
     def array(text: str, kind: str) -> np.ndarray:
         return np.frombuffer(base64.b64decode(text), kind)
@@ -145,15 +182,16 @@ def test_the_script_gets_the_whole_run(run: Content, page: Page) -> None:
     assert data["n"] == 300 and data["labels"][8] == "007" and data["labels"][9] == "__proto__"
     np.testing.assert_array_equal(array(data["label"], "<i4"), run.label_id)
     np.testing.assert_array_equal(array(data["correct"], "i1"), run.correct)
-    near = data["neighbours"]
-    np.testing.assert_array_equal(array(near["ids"], "<i4").reshape(300, -1), run.neighbour_ids)
+    near = data["after"]["neighbours"]
+    np.testing.assert_array_equal(array(near["ids"], "<i4").reshape(300, -1), run.neighbour_ids[:, :10])
     far = array(near["distances"], "<u2").reshape(300, -1) * (2 / 65535)
-    np.testing.assert_allclose(far, run.neighbour_distances, atol=2e-5)
-    assert data["mistakes"] == mistakes(run).tolist()
+    np.testing.assert_allclose(far, run.neighbour_distances[:, :10], atol=2e-5)
+    assert data["mistakes"] == ranked(run).tolist()
     wrong = run.confidence[data["mistakes"]]
     assert (np.diff(wrong) <= 0).all() and len(wrong) == (run.correct == 0).sum()
 
 
+# check 5
 def test_equal_content_gives_equal_bytes(run: Content, text: str) -> None:
     assert render(run) == text
 
@@ -164,6 +202,7 @@ def test_json_in_a_script_cannot_end_it() -> None:
     assert json.loads(script_json(hostile)) == hostile
 
 
+# check 1
 def test_the_budget_holds_and_what_was_left_out_is_said(run: Content) -> None:
     rng = np.random.default_rng(0)
     from io import BytesIO
@@ -178,7 +217,7 @@ def test_the_budget_holds_and_what_was_left_out_is_said(run: Content) -> None:
         assert len(text.encode()) <= budget * 1e6
         drawn = int(
             (
-                np.frombuffer(base64.b64decode(json.loads(Page(text).scripts["data"])["tile"]), "<i4") >= 0
+                np.frombuffer(base64.b64decode(uncompressed(Page(text).scripts["data"])["tile"]), "<i4") >= 0
             ).sum()
         )
         assert (f"{drawn} with a picture" in text) == (0 < drawn < 300)
@@ -237,9 +276,7 @@ EDGES: dict[str, Callable[[Content], Content]] = {
 def test_edges_give_a_whole_page(run: Content, edge: str) -> None:
     page = Page(render(EDGES[edge](run)))
     assert page.open == [] and max(Counter(page.ids).values()) == 1
-    assert {"map", "ladder", "relations", "mistakes", "findings", "thresholds", "data-and-run"} <= set(
-        page.ids
-    )
+    assert set(ORDER) <= set(page.ids)
     assert {link[1:] for link in page.links if link.startswith("#")} <= set(page.ids)
 
 

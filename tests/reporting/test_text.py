@@ -30,8 +30,14 @@ def test_names_in_sentences_are_short_and_isolated() -> None:
         ("C:\\Users\\me\\data", "…/data"),
         ("~/data/apples", "…/apples"),
         ("root=/srv/x", "root=…/x"),
+        ("/home/Jo Ann/my own data/w.h5", "…/w.h5"),
+        ("/home/Jo Ann/w.h5 is not /srv/my run/w.h5", "…/w.h5 is not …/w.h5"),
+        ("no image '/mnt/my own data/1.jpg' in C:\\Users\\Jo Ann\\x", "no image '…/1.jpg' in …/x"),
+        ("file:///home/me/w.h5 \\\\server\\share\\w.h5", "…/w.h5 …/w.h5"),
+        ("see train/a/1.jpg and train/b/2.jpg", "see train/a/1.jpg and train/b/2.jpg"),
         ("train/apple/1.jpg", "train/apple/1.jpg"),
         ("2.1 images/s", "2.1 images/s"),
+        ("Apples & <i>pears</i>", "Apples & <i>pears</i>"),
     ],
 )
 def test_no_absolute_folder_is_shown(text: str, shown: str) -> None:

@@ -1,6 +1,5 @@
 """The page of images without labels: what it says, what it leaves out, and that it works in a browser."""
 
-import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -8,15 +7,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from browser import no_faults, opened
 from report_fixture import content
 from test_page import Page
-from test_page_browser import browser, no_faults, opened
 
 from simpipe.reporting import render, unlabelled
 from simpipe.reporting.content import Content
-from simpipe.reporting.payload import NO_GROUP, label_colours
+from simpipe.reporting.payload import NO_GROUP, label_colours, uncompressed
 
-__all__ = ["browser"]
+ORDER = (
+    "verdict", "next", "map", "groups", "neighbours", "duplicates", "other-findings", "thresholds",
+    "explorer", "training", "data-and-run",
+)  # fmt: skip
 NO_LABELS = {"reason": "the images have no labels"}
 
 
@@ -85,8 +87,9 @@ def test_it_has_the_sections_that_need_no_labels_and_no_other(text: str) -> None
     page = Page(text)
     ids = set(page.ids)
     assert page.open == [] and max(Counter(page.ids).values()) == 1
-    assert {"map", "groups", "neighbours", "findings", "thresholds", "data-and-run"} <= ids
-    assert not {"ladder", "relations", "mistakes", "confused", "labels"} & ids
+    assert set(ORDER) <= ids
+    assert [name for name in page.ids if name in ORDER] == list(ORDER)
+    assert not {"ladder", "relations", "mistakes", "label-errors", "confused", "labels"} & ids
     assert {link[1:] for link in page.links if link.startswith("#")} <= ids
     assert "accuracy@1" not in text.split("<script")[0]
     assert "mistakes included" not in text
@@ -136,8 +139,9 @@ def test_who_is_in_no_group_is_grey_and_has_no_name_on_the_map(run: Content, tex
     colours = label_colours(run)
     assert colours[-1] == NO_GROUP and (colours[:-1] < NO_GROUP).all()
     assert label_colours(without_labels(60, 0))[-1] < NO_GROUP
-    data = json.loads(Page(text).scripts["data"])
-    assert data["hearts"][-1] == -1 and min(data["hearts"][:-1]) >= 0
+    data = uncompressed(Page(text).scripts["data"])
+    hearts = data["after"]["hearts"]
+    assert hearts[-1] == -1 and min(hearts[:-1]) >= 0
     assert data["labelled"] is False
 
 
@@ -188,7 +192,9 @@ def test_it_works_in_a_browser(browser: Any, text: str, tmp_path: Path, width: i
     assert page.locator("#legend-list li").last.inner_text().startswith("no group")
     assert page.evaluate("[...document.querySelectorAll('#colour-by option')].map((o) => o.textContent)") == [
         "group",
+        "similarity of the nearest",
         "split",
+        "finding",
     ]
     page.locator(".groups [data-group='1']").click()
     assert page.locator("#legend-list button[aria-pressed=true]").all_inner_texts()[0].startswith("group 2")

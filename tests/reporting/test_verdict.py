@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -6,9 +7,11 @@ import pytest
 from report_fixture import content
 
 from simpipe.metrics.calibration import working_threshold
+from simpipe.reporting import render
 from simpipe.reporting.content import Content
 from simpipe.reporting.next_steps import next_steps
-from simpipe.reporting.verdict import held_out, judge, tiles, verdict, worst_label
+from simpipe.reporting.origin import NOTES, origin
+from simpipe.reporting.verdict import held_out, judge, linear_map_note, tiles, verdict, worst_label
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +95,7 @@ def test_held_out_labels(run: Content) -> None:
 def test_next_steps_are_few_and_point_to_sections(run: Content) -> None:
     steps = next_steps(run)
     assert 1 <= len(steps) <= 5
-    assert steps[0].anchor == "findings-label_error"
+    assert steps[0].anchor == "label-errors"
     number_of = sum(finding["kind"] == "label_error" for finding in run.findings)
     assert f"{number_of} likely label error" in steps[0].text
 
@@ -117,3 +120,56 @@ def test_when_nothing_stands_out_it_says_so(run: Content) -> None:
     size = len(run.labels)
     found = replace(run, findings=[], relations={}, calibration={}, confusion=np.eye(size, dtype=int))
     assert [step.anchor for step in next_steps(found)] == ["map"]
+
+
+def given(run: Content) -> Content:
+    """The same run with the encoder of another one."""
+    reason = {"reason": "a finished encoder is used (train.encoder)"}
+    return replace(run, metrics=run.metrics | {"trained_here": False}, sampler=reason, history=[])
+
+
+@pytest.mark.parametrize(
+    ("change", "whose", "said"),
+    [
+        (lambda run: run, "trained", "Training is better than the pretrained features by 7.9 points."),
+        (given, "given", "The finished encoder is better than the pretrained features by 7.9 points."),
+        (
+            lambda run: replace(run, metrics=run.metrics | {"trained_here": False}),
+            "fitted",
+            "The encoder is better than the pretrained features by 7.9 points.",
+        ),
+        (lambda run: replace(run, encoder={"shipped": "pretrained"}), "pretrained", ""),
+    ],
+)
+def test_the_verdict_says_whose_encoder_it_is(
+    run: Content, change: Callable[[Content], Content], whose: str, said: str
+) -> None:
+    found = change(run)
+    assert origin(found) == whose
+    assert verdict(found).partition(". ")[2] == said
+    assert whose == "trained" or "raining is" not in verdict(found)
+
+
+def test_a_page_without_training_does_not_speak_of_it(run: Content) -> None:
+    text = " ".join(render(given(run)).split("<script")[0].split())
+    assert text.count(NOTES["given"]) == 2
+    assert "as trained the encoder that this run works with" in text
+    assert "What training saw" not in text
+
+
+def test_where_a_linear_map_does_as_well_the_page_says_so(run: Content) -> None:
+    def ladder(linear: float) -> Content:
+        rungs = [
+            {"rung": rung, "block": "seen", "metrics": {"accuracy@1": {"value": value}}}
+            for rung, value in (("lda", linear), ("trained", 0.85))
+        ]
+        return replace(run, metrics=run.metrics | {"ladder": rungs})
+
+    said = "A linear map of the untrained features (lda) does as well as training: 86.0 % against 85.0 %"
+    assert linear_map_note(ladder(0.86)).startswith(said) and said in render(ladder(0.86))
+    assert linear_map_note(ladder(0.84)) == "" and linear_map_note(replace(run, metrics={})) == ""
+
+
+def test_a_threshold_is_told_as_similarity_and_as_the_distance_of_the_terminal(run: Content) -> None:
+    answered = next(tile for tile in tiles(run) if tile.name == "answered")
+    assert "similarity ≥ 0.670 (distance ≤ 0.330)" in answered.note

@@ -117,6 +117,10 @@ STALE: dict[str, tuple[Any, str]] = {
     "report.projector": ("pca", "report"),
     "report.neighbours": (10, "report"),
     "report.min_dist": (0.5, "report"),
+    "report.metric": ("euclidean", "report"),
+    "report.densmap": (True, "report"),
+    "report.map_seed": (1, "report"),
+    "report.before": (False, "report"),
     "report.max_mb": (5, "report"),
 }
 """Each key: a value that is not the default, and the stages that it alone makes stale."""

@@ -2,24 +2,40 @@
 
 const byId = (id) => document.getElementById(id);
 
-function array(Type, text) {
-  return new Type(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
+function bytes(text) {
+  const binary = atob(text);
+  const found = new Uint8Array(binary.length);
+  for (let i = 0; i < binary.length; i++) found[i] = binary.charCodeAt(i);
+  return found;
 }
 
-function lists({ k, ids, distances }) {
-  const rows = array(Int32Array, ids);
+const array = (Type, text) => new Type(bytes(text).buffer);
+
+// The JSON of an element that holds it in gzip in base64.
+function unpacked(id) {
+  const packed = new Blob([bytes(byId(id).textContent)]).stream();
+  return new Response(packed.pipeThrough(new DecompressionStream("gzip"))).json();
+}
+
+// A distance, 65535 for 2, as similarity.
+const similarityOf = (far) => 1 - (far * 2) / 65535;
+
+// How to look up the neighbours of a row, nearest first: [{row, similarity}]; a row of −1 is not on the page.
+function lists({ rows, k, ids, distances }) {
+  const slots = new Map([...array(Int32Array, rows)].map((row, slot) => [row, slot]));
+  const near = array(Int32Array, ids);
   const far = array(Uint16Array, distances);
-  // The neighbours of one slot, nearest first: [{row, similarity}].
-  return (slot) => {
+  return (row) => {
     const found = [];
-    for (let i = slot * k; slot >= 0 && i < (slot + 1) * k; i++) {
-      if (rows[i] >= 0) found.push({ row: rows[i], similarity: 1 - (far[i] * 2) / 65535 });
+    const start = (slots.get(row) ?? -1) * k;
+    for (let i = start; i >= 0 && i < start + k; i++) {
+      if (near[i] !== -1) found.push({ row: Math.max(near[i], -1), similarity: similarityOf(far[i]) });
     }
     return found;
   };
 }
 
-const raw = JSON.parse(byId("data").textContent);
+const raw = await unpacked("data");
 
 const data = {
   n: raw.n,
@@ -27,8 +43,9 @@ const data = {
   labels: raw.labels,
   splits: raw.splits,
   paths: raw.paths,
+  findings: raw.findings,
   colours: raw.colours,
-  hearts: raw.hearts,
+  hearts: raw.after.hearts,
   mistakes: raw.mistakes,
   voters: raw.queries.voters,
   side: raw.side,
@@ -37,16 +54,17 @@ const data = {
   predicted: array(Int32Array, raw.predicted),
   correct: array(Int8Array, raw.correct),
   confidence: array(Float32Array, raw.confidence),
+  probability: array(Float32Array, raw.probability),
+  agreement: array(Float32Array, raw.agreement),
+  nearest: Float32Array.from(array(Uint16Array, raw.nearest), (far) => (far === 65535 ? NaN : similarityOf(far))),
+  finding: array(Int8Array, raw.finding),
   tile: array(Int32Array, raw.tile),
 };
 
-const slotOf = array(Int32Array, raw.neighbours.slot);
-const neighboursInSlot = lists(raw.neighbours);
-const answersInSlot = lists(raw.queries);
-const queryOf = new Map([...array(Int32Array, raw.queries.rows)].map((row, slot) => [row, slot]));
+const onPage = ({ row }) => row >= 0;
+const allAnswers = lists(raw.queries);
 
-const neighbours = (row) => neighboursInSlot(slotOf[row]);
-const answers = (row) => answersInSlot(queryOf.get(row) ?? -1);
+const answers = (row) => allAnswers(row).filter(onPage);
 const labelOf = (row) => data.labels[data.label[row]];
 
 const percent = (share) => `${(100 * share).toFixed(1)} %`;

@@ -1,6 +1,9 @@
 // The panel beside the map: one image and its nearest neighbours in the embedding space.
 
 const NEAREST = 10;
+const hint = [...byId("panel").childNodes];
+
+const chosenRow = () => Number(byId("panel").dataset.row ?? -1);
 
 function neighbourEntry({ row, similarity }, label) {
   const same = !data.labelled || data.label[row] === label;
@@ -8,27 +11,56 @@ function neighbourEntry({ row, similarity }, label) {
   return make("li", { class: same ? "same" : "other", "data-row": row }, thumb(row, 56), text);
 }
 
-// Show `row` in the panel and on the map, and bring them into view if asked.
-function choose(row, scroll = true) {
-  const near = neighbours(row).slice(0, NEAREST);
-  const picture = make("div", { class: "picture", role: "img", "aria-label": `image of ${labelOf(row)}` });
-  paint(picture, row, 144);
-  const path = make("code", {}, named(data.paths[row], 70));
-  const list = make("ol", {}, ...near.map((entry) => neighbourEntry(entry, data.label[row])));
+// What the list of neighbours is, in one line.
+function neighbourTitle(row, near, absent) {
+  if (!near.length && !absent) return "No neighbours are stored for this image.";
   const same = near.filter((entry) => data.label[entry.row] === data.label[row]).length;
   const alike = data.labelled ? "with the same label" : "in the same group";
   // images in no group have none in common
   const counted = data.hearts[data.label[row]] < 0 ? "" : `: ${same} of ${near.length} ${alike}`;
-  const told = near.length ? `Nearest in the embedding space${counted}` : "No neighbours are stored for this image.";
+  const left = absent ? `; ${absent} more are not on this page` : "";
+  const space = map.layout === "before" ? "before training" : "in the embedding space";
+  return `Nearest ${space}${counted}${left}`;
+}
+
+// How many of the neighbours training kept; empty where there is nothing to compare with.
+function keptText(row, near) {
+  const other = map.layout === "after" ? "before" : "after";
+  if (!layouts.before || !near.length) return "";
+  const there = new Set(neighbours(row, other).slice(0, NEAREST).map((entry) => entry.row));
+  const kept = near.filter((entry) => there.has(entry.row)).length;
+  return `${kept} of ${near.length} also nearest ${other} training.`;
+}
+
+// Show `row` in the panel and on the map, and bring them into view if asked.
+function choose(row, scroll = true) {
+  const all = neighbours(row).slice(0, NEAREST);
+  const near = all.filter(onPage);
+  const picture = make("div", { class: "picture", role: "img", "aria-label": `image of ${labelOf(row)}` });
+  paint(picture, row, 144);
+  const path = make("code", {}, named(data.paths[row], 70));
+  const list = make("ol", {}, ...near.map((entry) => neighbourEntry(entry, data.label[row])));
+  const title = neighbourTitle(row, near, all.length - near.length);
+  const kept = keptText(row, near);
   byId("panel").replaceChildren(
     make("div", { class: "subject" }, picture, make("div", {}, ...describe(row), path)),
-    make("h3", {}, told),
+    make("h3", {}, title),
+    ...(kept ? [make("p", { class: "kept" }, kept)] : []),
     list,
   );
   byId("panel").dataset.row = row;
-  setPoints("chosen", [row]);
+  const answer = data.correct[row] === 0 ? `, wrong, taken for ${data.labels[data.predicted[row]] ?? "nothing"}` : "";
+  byId("said").textContent = `${labelOf(row)}${answer}. ${title}.`;
   setPoints("near", near.map((entry) => entry.row));
+  setPoints("chosen", [row]);
   if (scroll) byId("map").scrollIntoView({ block: "start" });
+}
+
+function clearChoice() {
+  byId("panel").replaceChildren(...hint);
+  delete byId("panel").dataset.row;
+  byId("said").textContent = "No image is chosen.";
+  for (const layer of ["near", "chosen"]) setPoints(layer, []);
 }
 
 function startPanel() {
@@ -43,7 +75,7 @@ function startPanel() {
     byId("find-result").textContent = wanted ? `${found.length} found` : "";
     if (!found.length) return;
     // The same search again goes on to the next.
-    const current = found.indexOf(Number(byId("panel").dataset.row ?? -1));
+    const current = found.indexOf(chosenRow());
     choose(found[(current + 1) % found.length], false);
   });
 }

@@ -2,9 +2,12 @@
 
 for (const button of document.querySelectorAll(".thumb")) prepare(button);
 startTables();
+startThresholds();
 startPanel();
+startNavigation();
 startMap().then(() => {
   startMistakes();
+  startExplorer();
   document.body.dataset.ready = "yes";
 });
 addEventListener("beforeprint", () => {

@@ -1,0 +1,79 @@
+// The layouts of the map, after and before training, and the way from one to the other.
+
+const MOVING = 300; // milliseconds
+const MOST_MOVING = 20_000;
+
+const layouts = {};
+
+const layout = (name = map.layout) => layouts[name];
+const neighbours = (row, name = map.layout) => layout(name).neighbours(row);
+
+// A layout as it is used; places come as 0…65535 across the map.
+function unpackLayout({ place, hearts, neighbours }) {
+  const packed = array(Uint16Array, place);
+  const along = ({ start, end }, axis) =>
+    Float32Array.from({ length: data.n }, (_, row) => start + ((end - start) * packed[2 * row + axis]) / 65535);
+  return { x: along(map.plot.x_range, 0), y: along(map.plot.y_range, 1), hearts, neighbours: lists(neighbours) };
+}
+
+function setPlaces(x, y) {
+  Object.assign(map, { x, y });
+  source("points").data = { ...source("points").data, x, y };
+}
+
+// Move the points to a layout: at once where they are many, or where the reader wants no motion.
+function move(goal, arrived) {
+  const from = { x: map.x, y: map.y };
+  const began = performance.now();
+  const still = data.n > MOST_MOVING || matchMedia("(prefers-reduced-motion: reduce)").matches;
+  const mix = (a, b, share) => a.map((value, row) => value + (b[row] - value) * share);
+  const step = () => {
+    const share = still ? 1 : Math.min(1, (performance.now() - began) / MOVING);
+    if (share < 1) {
+      const eased = share * share * (3 - 2 * share);
+      setPlaces(mix(from.x, goal.x, eased), mix(from.y, goal.y, eased));
+      requestAnimationFrame(step);
+    } else {
+      setPlaces(goal.x, goal.y);
+      arrived();
+    }
+  };
+  step();
+}
+
+function showLayout(name) {
+  if (name === map.layout) return;
+  map.layout = name;
+  for (const button of byId("layouts").children) {
+    button.setAttribute("aria-pressed", button.dataset.to === name);
+  }
+  for (const part of document.querySelectorAll("#map [data-layout]")) part.hidden = part.dataset.layout !== name;
+  for (const layer of ["mistakes", "near", "chosen"]) setPoints(layer, []);
+  source("names").data = { x: [], y: [], text: [] };
+  move(layout(name), () => {
+    if (map.layout !== name) return;
+    shade();
+    ringMistakes();
+    writeNames();
+    const row = chosenRow();
+    if (row >= 0) choose(row, false);
+  });
+}
+
+function shade() {
+  const url = raw.density[map.layout];
+  source("density").data = { url: url ? [url] : [] };
+}
+
+function startLayouts() {
+  layouts.after = unpackLayout(raw.after);
+  if (raw.before) {
+    layouts.before = unpackLayout(raw.before);
+    byId("layouts").addEventListener("click", ({ target }) => {
+      if (target.dataset.to) showLayout(target.dataset.to);
+    });
+  }
+  map.layout = "after";
+  ({ x: map.x, y: map.y } = layout());
+  shade();
+}

@@ -1,0 +1,197 @@
+"""The page for everyone: dark, small, by keyboard, read aloud, without motion, on paper.
+
+What it looks like is kept in tests/output/.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browser import PLACE, hover, no_faults, opened
+from report_fixture import content
+
+from simpipe.reporting import render
+
+pytestmark = pytest.mark.browser
+
+OUTPUT = Path(__file__).parents[1] / "output"
+ENOUGH = 4.5
+
+CONTRAST = (Path(__file__).parent / "contrast.js").read_text(encoding="utf-8")
+FOCUSED = """() => {
+  const seen = document.activeElement;
+  if (!seen || seen === document.body) return null;
+  seen.dataset.reached = "yes";
+  let inner = seen;
+  while (inner.shadowRoot?.activeElement) inner = inner.shadowRoot.activeElement;
+  const style = getComputedStyle(inner), box = seen.getBoundingClientRect();
+  const line = seen.getClientRects()[0];
+  const hit = document.elementFromPoint(line.x + line.width / 2, line.y + line.height / 2);
+  const header = document.querySelector("header");
+  return {
+    what: `${seen.tagName} ${seen.id} ${seen.getAttribute("aria-label") ?? seen.textContent.slice(0, 40)}`,
+    ring: (style.outlineStyle !== "none" && parseFloat(style.outlineWidth) > 0) || style.boxShadow !== "none",
+    onScreen: box.bottom > 0 && box.top < innerHeight,
+    covered: header.contains(hit) && !header.contains(seen),
+  };
+}"""
+MISSED = """[...document.querySelectorAll("a[href], button, input, select, summary, [tabindex]")]
+  .filter((each) => each.checkVisibility({ visibilityProperty: true }) && !each.disabled)
+  .filter((each) => each.tabIndex >= 0 && !(each.type === "radio" && !each.checked) && !each.dataset.reached)
+  .map((each) => each.outerHTML.slice(0, 120))"""
+
+SCROLL = """async (end) => {
+  for (let y = 0; y < Math.min(end, document.body.scrollHeight); y += innerHeight / 2) {
+    scrollTo(0, y);
+    for (let frame = 0; frame < 2; frame++) await new Promise(requestAnimationFrame);
+  }
+  scrollTo(0, 0);
+}"""
+"""Go through the page: pictures and some other parts are only made when they come into view."""
+
+NAMED = {
+    "button", "link", "textbox", "searchbox", "combobox", "listbox", "slider", "spinbutton", "checkbox",
+    "radio", "tab", "image", "region",
+}  # fmt: skip
+
+
+def opened_wide(page: Any) -> Any:
+    """The page with every part shown: details open, a card, an image chosen."""
+    page.evaluate("for (const details of document.querySelectorAll('details')) details.open = true")
+    hover(page, 30)
+    page.mouse.click(*page.evaluate(PLACE, 30))
+    page.wait_for_selector("#panel[data-row='30']")
+    return page
+
+
+def kept(page: Any, name: str) -> None:
+    OUTPUT.mkdir(exist_ok=True)
+    top = {"x": 0, "y": 0, "height": 3000, "width": page.viewport_size["width"]}
+    page.evaluate(SCROLL, top["height"])
+    page.screenshot(path=OUTPUT / f"page-{name}.png", full_page=True, clip=top, timeout=60_000)
+
+
+# check 22
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_stands_out(page: Any, scheme: str) -> None:
+    page.emulate_media(color_scheme=scheme)
+    kept(opened_wide(page), "desktop" if scheme == "light" else "dark")
+    hover(page, 30)
+    found = page.evaluate(CONTRAST, ENOUGH)
+    assert found["looked"] > 500
+    assert found["faint"] == []
+    paper, ink = (
+        page.evaluate(f"getComputedStyle(document.body).{name}.match(/\\d+/g).map(Number)")
+        for name in ("backgroundColor", "color")
+    )
+    dark = scheme == "dark"
+    assert (max(paper) < 60 and min(ink) > 200) == dark and (min(paper) > 240 and max(ink) < 60) != dark
+    names = page.evaluate("[...Bokeh.index][0].model.select_one('name_text').glyph.text_color.value")
+    assert names == page.evaluate(
+        "getComputedStyle(document.documentElement).getPropertyValue('--ink').trim()"
+    )
+    assert no_faults(page), page.faults
+
+
+# check 23
+def test_phone(browser: Any, file: Path) -> None:
+    page = opened(browser, file, viewport={"width": 375, "height": 812}, has_touch=True)
+    page.evaluate("document.getElementById('map-plot').scrollIntoView({block: 'center'})")
+    page.touchscreen.tap(*page.evaluate(PLACE, 150))
+    page.wait_for_selector("#panel[data-row='150']")
+    page.evaluate("for (const details of document.querySelectorAll('details')) details.open = true")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 375
+    kept(page, "phone")
+    page.context.close()
+
+
+@pytest.fixture(scope="module")
+def small(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A page of few images, so that Tab comes to its end."""
+    path = tmp_path_factory.mktemp("small") / "report.html"
+    path.write_text(render(content(64, ["red", "green", "blue", "grey"], noise=2)), encoding="utf-8")
+    page = opened(browser, path, reduced_motion="reduce")
+    page.evaluate(SCROLL, 1e6)
+    yield page
+    page.context.close()
+
+
+# check 24
+def test_tab_reaches_every_control_and_the_focus_is_seen(small: Any) -> None:
+    page = small
+    assert page.locator("[tabindex]:not([tabindex='0']):not([tabindex='-1'])").count() == 0
+    for _ in range(1000):
+        page.keyboard.press("Tab")
+        focused = page.evaluate(FOCUSED)
+        if focused is None:
+            break
+        assert focused["ring"] and focused["onScreen"] and not focused["covered"], focused
+    assert page.evaluate(MISSED) == []
+
+
+# check 24
+@pytest.mark.parametrize("key", ["Enter", "Space"])
+def test_keys_choose_what_the_mouse_chooses(small: Any, key: str) -> None:
+    page = small
+    for place in (".thumbs .thumb", "#mistake-list .thumb", "#panel li .thumb"):
+        thumb = page.locator(place).last
+        row = thumb.get_attribute("data-row")
+        thumb.focus()
+        page.keyboard.press(key)
+        assert page.locator("#panel").get_attribute("data-row") == row
+    entry = page.locator("#legend-list button").first
+    entry.focus()
+    page.keyboard.press(key)
+    assert entry.get_attribute("aria-pressed") == "true"
+    page.locator("#show-all").focus()
+    page.keyboard.press(key)
+    assert entry.get_attribute("aria-pressed") == "false"
+
+
+# check 24
+def test_arrows_go_from_image_to_image_on_the_map(small: Any) -> None:
+    page, panel = small, small.locator("#panel")
+    page.locator("#relations .thumb, #mistakes .thumb").first.click()
+    page.locator("#map-plot").focus()
+    rows = [panel.get_attribute("data-row")]
+    for key in ("ArrowRight", "ArrowLeft", "ArrowUp", "ArrowDown"):
+        page.keyboard.press(key)
+        rows.append(panel.get_attribute("data-row"))
+    assert len(set(rows)) > 2
+
+
+def test_everything_has_a_name_for_a_screen_reader(page: Any) -> None:
+    opened_wide(page)
+    tree = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")["nodes"]
+    told = [(node["role"]["value"], node["name"]["value"].strip()) for node in tree if not node["ignored"]]
+    roles = {role for role, _ in told}
+    assert {"button", "link", "searchbox", "combobox", "image", "region"} <= roles
+    assert [role for role, name in told if role in NAMED and not name] == []
+    assert page.evaluate("document.documentElement.lang") == "en"
+    assert page.locator("svg[role=img]:not([aria-label])").count() == 0
+
+
+def test_nothing_moves_where_motion_is_reduced(small: Any) -> None:
+    page = small
+    page.evaluate("scrollTo(0, 0)")
+    page.locator("#findings .thumb, #relations .thumb").first.evaluate("(thumb) => thumb.click()")
+    assert page.evaluate("document.getAnimations().length") == 0
+    moving = """[document.documentElement, ...document.querySelectorAll("*")].filter((element) => {
+      const style = getComputedStyle(element);
+      return parseFloat(style.transitionDuration) > 0.01 || style.scrollBehavior === "smooth";
+    }).length"""
+    assert page.evaluate(moving) == 0
+
+
+# check 25
+def test_print_has_everything(page: Any) -> None:
+    page.emulate_media(color_scheme="light")
+    OUTPUT.mkdir(exist_ok=True)
+    printed = page.pdf(path=OUTPUT / "page-print.pdf", tagged=True, outline=True)
+    assert page.locator("details:not([open])").count() == 0
+    page.emulate_media(media="print")
+    titles = page.locator("main h2").all_text_contents()
+    assert len(titles) >= 6 and page.locator("main h2:visible").count() == len(titles)
+    assert [title for title in titles if f"({title})".encode() not in printed] == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1366
