@@ -23,6 +23,7 @@ def headline(run: RunDir) -> list[str]:
     return [
         "",
         *_accuracy(metrics, classes),
+        *_familiar_to_the_encoder(run),
         *(_gain(gain, metrics["trained_here"]) for gain in metrics["gain"]),
         *_linear(metrics),
         *_shortcut(metrics),
@@ -78,6 +79,15 @@ def _accuracy(metrics: dict[str, Any], classes: list[dict[str, str]]) -> list[st
             f"accuracy@1 without {removed:,} images whose label is in doubt, not trained again"
         )
     return lines
+
+
+def _familiar_to_the_encoder(run: RunDir) -> list[str]:
+    """A warning where the encoder was taken as it is, and images that are tested here trained it."""
+    adopted = json.loads((run.stage("train") / "encoder.json").read_bytes()).get("adopted") or {}
+    if not adopted.get("known_images"):
+        return []
+    known, tested = adopted["known_images"], adopted["tested_images"]
+    return [f"{'':10} {known:,} of the {tested:,} images tested here trained the encoder: this flatters"]
 
 
 def _linear(metrics: dict[str, Any]) -> list[str]:

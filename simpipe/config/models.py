@@ -274,7 +274,10 @@ class Report(Section):
         description="Neighbours UMAP looks at, at least 2 and at most evaluate.neighbours; umap only",
     )
     min_dist: float = Field(
-        default=0.1, ge=0, le=1, description="Least distance of two points on the map, umap only; 0 to 1"
+        default=1.0, ge=0, description="Least distance of two points on the map, umap only; 0 to spread"
+    )
+    spread: float = Field(
+        default=3.0, ge=0.1, le=10, description="How far points of a group lie apart, umap only; 0.1 to 10"
     )
     metric: MapMetric = Field(
         default="cosine", description="Distance of the embeddings that the map goes by, umap only"
@@ -290,6 +293,16 @@ class Report(Section):
         description="Whether a second map shows the images before training, by the pretrained features",
     )
     max_mb: Int = Field(default=15, ge=1, description="Largest size of the page, megabytes; at least 1")
+
+    @model_validator(mode="after")
+    def _points_of_a_group_fit(self) -> Self:
+        if self.min_dist > self.spread:
+            raise conflict(
+                ("report.min_dist", "report.spread"),
+                f"report.min_dist is {self.min_dist:g}, more than report.spread, {self.spread:g}. "
+                "Lower one or raise the other",
+            )
+        return self
 
 
 class Config(Section):

@@ -111,7 +111,7 @@ def _row(names: list[str], cells: list[str], where: str) -> Row | None:
             f"{where}: {cell('exclude')!r} under exclude is neither a mark nor empty",
             hint=f"Mark a row with {', '.join(MARKS[:-1])} or {MARKS[-1]}.",
         )
-    sample_id, path = cell("sample_id").strip(), _unguarded(cell("path"))
+    sample_id, path = cell("sample_id").strip(), unguarded(cell("path"))
     if not _SAMPLE_ID.fullmatch(sample_id):
         sample_id = ""
     if not sample_id and not path:
@@ -119,6 +119,6 @@ def _row(names: list[str], cells: list[str], where: str) -> Row | None:
     return Row(sample_id, path)
 
 
-def _unguarded(text: str) -> str:
+def unguarded(text: str) -> str:
     """A cell without the apostrophe that keeps a spreadsheet from taking it for a formula."""
     return text[1:] if text[:2] in {"'=", "'+", "'-", "'@", "'\t", "'\r"} else text

@@ -1,6 +1,7 @@
 """Eight colours for any number of labels, so that neighbours on the map differ."""
 
 from collections.abc import Iterable
+from heapq import heappop, heappush
 
 import numpy as np
 
@@ -77,12 +78,16 @@ def assign(places: np.ndarray, also: Iterable[tuple[int, int]] = ()) -> np.ndarr
 def smallest_last(linked: list[set[int]]) -> list[int]:
     """The order that takes away, again and again, the place with the fewest remaining neighbours."""
     degree = {place: len(others) for place, others in enumerate(linked)}
+    waiting = sorted((least, place) for place, least in degree.items())
     order = []
-    while degree:
-        place = min(degree, key=lambda p: (degree[p], p))
+    while waiting:
+        least, place = heappop(waiting)
+        if degree.get(place) != least:  # it was taken, or lost a neighbour since
+            continue
         del degree[place]
         order.append(place)
         for other in linked[place]:
             if other in degree:
                 degree[other] -= 1
+                heappush(waiting, (degree[other], other))
     return order

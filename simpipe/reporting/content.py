@@ -58,7 +58,7 @@ class Content:
 
     sample_id: Sequence[str]
     path: Sequence[str]
-    """Relative to the data root; may hold the surrogates of names that are not UTF-8."""
+    """Relative to the data root, written as in `findings`."""
     label_id: np.ndarray
     """int `(n,)`."""
     split: Sequence[str]

@@ -17,7 +17,7 @@ PER_IMAGE = (
     "sample_id", "path", "split", "label_id", "xy", "predicted", "correct", "confidence", "probability",
     "neighbour_distances", "typical",
 )  # fmt: skip
-PER_QUERY = ("test_distances", "match_distances")
+PER_QUERY = ("test_distances", "match_distances", "match_correct")
 ABSENT = -2
 """The id of a neighbour that there is, but not on the page."""
 

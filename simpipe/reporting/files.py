@@ -27,7 +27,7 @@ ALWAYS = (
     ("evaluate/neighbours.npz", "The nearest of every image by row, own copies left out, as distances."),
     ("ingest/samples.parquet", "Each image with its label, split and group, in the order of all arrays."),
     ("ingest/manifest.parquet", "Each file that was seen: its path, and why it was left out."),
-    ("train/history.csv", "Training by epoch; it is not there where nothing was trained."),
+    ("train/history.csv", "Training by epoch; empty where nothing was trained."),
     ("train/encoder.json", "What the encoder is made of."),
     ("config.yaml", "The configuration of the run."),
 )

@@ -70,7 +70,10 @@ class Finding:
 
 @dataclass(frozen=True)
 class Group:
-    """All findings of one kind; `left_out` more are only in findings.csv, `above` are said elsewhere."""
+    """All findings of one kind; `left_out` more are only in findings.csv, `above` are said elsewhere.
+
+    `rows` are the images of all of them.
+    """
 
     kind: str
     title: str
@@ -80,6 +83,7 @@ class Group:
     left_out: int
     paired: bool
     above: int = 0
+    rows: frozenset[int] = frozenset()
 
     @property
     def shown(self) -> int:
@@ -105,6 +109,7 @@ def groups(content: Content) -> list[Group]:
         ranked = sorted(by_kind[kind], key=lambda finding: -(number(finding.get("score")) or 0.0))
         title, advice = titles.get(kind, (kind, ""))
         items = [resolve(finding, rows, content) for finding in ranked]
+        images = frozenset(row for item in items for row in (item.row, item.other_row) if row is not None)
         above = 0
         if kind in PAIRED:
             fresh = [item for item in items if said.get(pair_of(item), kind) == kind]
@@ -112,9 +117,8 @@ def groups(content: Content) -> list[Group]:
             items = fresh
             said |= {pair: kind for item in items if (pair := pair_of(item))}
         shown = [with_notes(item, kind, leaks, content) for item in items[:MOST]]
-        found.append(
-            Group(kind, title, advice, len(ranked), shown, len(items) - len(shown), kind in PAIRED, above)
-        )
+        left_out = len(items) - len(shown)
+        found.append(Group(kind, title, advice, len(ranked), shown, left_out, kind in PAIRED, above, images))
     return found
 
 
@@ -157,9 +161,10 @@ def nearest_of_label(content: Content, row: int, label: str | None, after: bool)
 
 
 class Rows:
-    """Looks up the row of a path or of a sample id."""
+    """Looks up the row of a path or of a sample id, and knows the labels."""
 
     def __init__(self, content: Content) -> None:
+        self.labels = set(content.labels)
         self.by_path = {path: row for row, path in enumerate(content.path)}
         self.by_id: dict[str, list[int]] = {}
         for row, sample in enumerate(content.sample_id):
@@ -177,7 +182,7 @@ def resolve(finding: dict[str, Any], rows: Rows, content: Content) -> Finding:
         cell(finding, name) for name in ("path", "sample_id", "label", "other", "detail")
     )
     row = rows.find(path, sample)
-    about_label = other != "" and finding["kind"] not in PAIRED and other in content.labels
+    about_label = other != "" and finding["kind"] not in PAIRED and other in rows.labels
     other_row = None if about_label or not other else rows.find(other, other, but=row)
     return Finding(
         row,

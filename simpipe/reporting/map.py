@@ -7,7 +7,7 @@ from typing import Any
 from simpipe.reporting.colours import AMOUNTS, FADED, PALETTE
 from simpipe.reporting.density import Frame
 
-SIZES = ((5_000, 7), (20_000, 5), (50_000, 4))
+SIZES = ((300, 10), (1_500, 8), (5_000, 7), (20_000, 5), (50_000, 4))
 """Up to how many points, and their width in pixels."""
 SMALLEST = 3
 

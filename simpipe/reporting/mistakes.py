@@ -8,7 +8,7 @@ from simpipe.metrics.calibration import working_threshold
 from simpipe.reporting.content import Content
 from simpipe.reporting.findings import Group
 from simpipe.reporting.measures import NEAREST
-from simpipe.reporting.thresholds import asked
+from simpipe.reporting.thresholds import asked, known_queries, match_distances
 
 MOST = 5_000
 """Of each kind, so many are listed on the page."""
@@ -86,25 +86,11 @@ def _lead(votes: list[int], answer: int) -> int:
 
 def rejected(content: Content) -> np.ndarray:
     """Which test queries of a label that has train images the working threshold turns away, bool `(q,)`."""
-    taught = np.unique(content.label_id[np.array([split == "train" for split in content.split], bool)])
-    known = np.isin(content.label_id[content.test_rows], taught)
-    limit = working_distance(content)
-    far = match_distances(content)
-    return known & ~(far <= limit) if limit is not None and far is not None else known & False
-
-
-def working_distance(content: Content) -> float | None:
-    """The distance of the threshold that the page works with."""
     given = content.calibration.get("thresholds") or {}
     name = working_threshold(given)
-    return None if name is None else float(given[name]["distance"])
-
-
-def match_distances(content: Content) -> np.ndarray | None:
-    """What a threshold is compared with for each test query, float `(q,)`; inf without a match."""
-    if content.match_distances is not None or not content.test_ids.shape[1]:
-        return content.match_distances
-    return np.where(content.test_ids[:, 0] >= 0, content.test_distances[:, 0], np.inf)
+    if name is None:
+        return np.zeros(len(content.test_rows), bool)
+    return known_queries(content) & ~(match_distances(content) <= float(given[name]["distance"]))
 
 
 def chips(content: Content, found: dict[str, np.ndarray]) -> list[tuple[str, str, int, str]]:
@@ -132,7 +118,7 @@ def script_data(
     Args:
         content: the run, with n images.
         found: the rows of each kind.
-        findings: as the page shows them.
+        findings: by kind.
         place: int `(n,)`: the row on the page of each image, -1 of one that the page does not hold.
     """
 
@@ -143,8 +129,7 @@ def script_data(
     also: dict[int, list[str]] = {}
     for group in findings:
         if group.kind in BADGES:
-            rows = {row for item in group.items for row in (item.row, item.other_row) if row is not None}
-            for row in sorted({int(place[row]) for row in rows} & listed):
+            for row in sorted({int(place[row]) for row in group.rows} & listed):
                 also.setdefault(row, []).append(BADGES[group.kind])
     sure = np.full(int(place.max(initial=-1)) + 1, np.nan)
     sure[place[place >= 0]] = chance(content)[place >= 0]

@@ -26,7 +26,7 @@ from simpipe.reporting.files import files
 from simpipe.reporting.map import bokeh_js
 from simpipe.reporting.matrix import matrix
 from simpipe.reporting.next_steps import next_steps
-from simpipe.reporting.origin import NOTES, origin
+from simpipe.reporting.origin import note, origin
 from simpipe.reporting.payload import compressed, label_colours, pictures, size
 from simpipe.reporting.private import without_home
 from simpipe.reporting.sheets import make
@@ -104,7 +104,7 @@ def heading(content: Content) -> dict[str, Any]:
         "run_name": clean(content.run_name),
         "projection": content.projection,
         "before": content.before,
-        "origin_note": NOTES[origin(content)],
+        "origin_note": note(content),
     }
 
 

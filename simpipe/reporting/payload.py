@@ -20,12 +20,6 @@ NO_GROUP = len(PALETTE)
 """The colour after the last of the palette: `FADED`."""
 
 
-def script_json(document: Any) -> str:
-    """JSON that may stand inside a script element: no `<`, and no character that ends a line of script."""
-    text = json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
-
-
 def compressed(document: Any) -> str:
     """JSON in gzip in base64: nothing in it can end a script element. Equal documents give equal text."""
     text = json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False)

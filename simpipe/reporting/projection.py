@@ -44,8 +44,8 @@ def project(
     Returns:
         float32 of shape `(n, 2)`, and what was done: `method`, `preserved`, the mean share in [0, 1] of an
         image's `preserved_k` nearest neighbours that are among its `preserved_k` nearest on the map (None
-        where there are no neighbours); but for PCA `seed`; and for UMAP `n_neighbors`, `min_dist`, `metric`,
-        `densmap` and `placed`, the number of images that were placed beside their neighbours.
+        where there are no neighbours); but for PCA `seed`; and for UMAP `n_neighbors`, `min_dist`, `spread`,
+        `metric`, `densmap` and `placed`, the number of images that were placed beside their neighbours.
 
     Raises:
         StageError: there is no such projector, or it gave something else than coordinates.
@@ -60,6 +60,7 @@ def project(
             "seed": seed,
             "n_neighbors": min(settings.neighbours, ids.shape[1] + 1, min(n, limit)),
             "min_dist": settings.min_dist,
+            "spread": settings.spread,
             "metric": settings.metric,
             "densmap": settings.densmap,
             "placed": max(0, n - limit),

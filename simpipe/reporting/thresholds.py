@@ -117,16 +117,8 @@ def asked(name: str) -> str:
 
 def answers(content: Content) -> Answers | None:
     """The test images by their distance; None where no image of a known label is matched."""
-    given, right = content.match_distances, content.match_correct
-    if given is None:
-        found = content.test_ids.shape[1] > 0
-        given = np.where(content.test_ids[:, 0] >= 0, content.test_distances[:, 0], np.inf) if found else None
-    if given is None or not len(given):
-        return None
+    given, right, known = match_distances(content), content.match_correct, known_queries(content)
     right = content.correct[content.test_rows] == 1 if right is None else right
-    # as in calibration.json: a test image whose label has no train image is unknown
-    taught = np.unique(content.label_id[[split == "train" for split in content.split]])
-    known = np.isin(content.label_id[content.test_rows], taught)
     unknown = content.unknown_distances if content.unknown_distances is not None else np.zeros(0)
     strangers = np.concatenate([unknown, given[~known]])
     if not np.isfinite(given[known]).any():
@@ -138,6 +130,20 @@ def answers(content: Content) -> Answers | None:
         int(known.sum()),
         len(strangers),
     )
+
+
+def match_distances(content: Content) -> np.ndarray:
+    """What a threshold is compared with for each test query, float `(q,)`; inf without a match."""
+    if content.match_distances is not None:
+        return content.match_distances
+    found = np.where(content.test_ids >= 0, content.test_distances, np.inf)
+    return np.asarray(found.min(axis=1, initial=np.inf))
+
+
+def known_queries(content: Content) -> np.ndarray:
+    """Which test queries have a label that has train images, bool `(q,)`: as in calibration.json."""
+    train = np.array([split == "train" for split in content.split], bool)
+    return np.isin(content.label_id[content.test_rows], np.unique(content.label_id[train]))
 
 
 def _ranked(distances: np.ndarray) -> np.ndarray:

@@ -160,7 +160,9 @@ def macro_tile(content: Content) -> Tile:
     metric = metric_of(content.metrics, "seen", "macro_accuracy@1")
     if metric is None:
         return Tile(
-            "mean of labels", "–", f"Not measured: {reason_of(content.metrics, 'seen') or 'no value'}."
+            "accuracy, mean over labels",
+            "–",
+            f"Not measured: {reason_of(content.metrics, 'seen') or 'no value'}.",
         )
     notes = [interval(metric)] if interval(metric) else []
     worst = worst_label(content.confusion)
@@ -168,7 +170,7 @@ def macro_tile(content: Content) -> Tile:
         label, hits, queries = worst
         notes.append(f"worst: {quoted(content.labels[label])} {hits} of {queries}")
     shown = percent(number(metric))
-    return Tile("mean of labels", shown, " · ".join(notes), number(metric), anchor="labels")
+    return Tile("accuracy, mean over labels", shown, " · ".join(notes), number(metric), anchor="labels")
 
 
 def threshold_tiles(content: Content) -> list[Tile]:

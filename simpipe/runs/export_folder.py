@@ -45,7 +45,8 @@ def new_folder(folder: Path) -> Iterator[Path]:
     """A folder beside `folder` to write into: at the end it takes the place of the earlier export.
 
     If the work fails it is deleted, and what was there stays. Killed at any instant, this leaves at most
-    a hidden folder, which the next export to the same place deletes.
+    a hidden folder, which the next export to the same place deletes; between the last two renames `folder`
+    is missing.
 
     Raises:
         UsageError: something else lies in `folder` at the end.

@@ -132,7 +132,7 @@ def _columns(run: RunDir, samples: "Samples") -> dict[str, list[str]]:
     queries = queries[queries["block"] == "seen"]
     if names:
         columns = {"label": samples.label.tolist(), "split": samples.split.tolist()}
-        predicted, outcome = (["no query"] * len(samples) for _ in range(2))
+        predicted, outcome = (["not tested"] * len(samples) for _ in range(2))
         for row, label, right in zip(
             *(queries[name].tolist() for name in ("row", "predicted", "accuracy@1")), strict=True
         ):
@@ -145,29 +145,30 @@ def _columns(run: RunDir, samples: "Samples") -> dict[str, list[str]]:
             "group": [f"group {number + 1}" if number >= 0 else "no group" for number in groups],
             "split": samples.split.tolist(),
         }
-    paths = [display(located[sample_id]) for sample_id in samples.sample_id.tolist()]
-    kinds = _finding_kinds(_artifact(run, "evaluate/findings.csv"))
-    columns["finding"] = [
-        kinds.get(sample_id) or kinds.get(path) or "none"
-        for sample_id, path in zip(samples.sample_id.tolist(), paths, strict=True)
-    ]
-    columns["path"] = paths
+    paths = {sample_id: display(located[sample_id]) for sample_id in samples.sample_id.tolist()}
+    kinds = _finding_kinds(_artifact(run, "evaluate/findings.csv"), paths)
+    columns["finding"] = [kinds.get(sample_id, "none") for sample_id in paths]
+    columns["path"] = list(paths.values())
     return {name: [clean(each) for each in column] for name, column in columns.items()}
 
 
-def _finding_kinds(path: Path) -> dict[str, str]:
-    """The gravest kind of finding by sample id, and by path for the second image of a pair.
+def _finding_kinds(path: Path, paths: dict[str, str]) -> dict[str, str]:
+    """The gravest kind of finding by sample id, of both images of a pair. The file has the gravest first.
 
-    The file has the gravest first.
+    Args:
+        path: of findings.csv, which names the second image of a pair by its path.
+        paths: by sample id.
     """
+    from simpipe.data.exclusion import unguarded
     from simpipe.reporting.findings import PAIRED
 
+    named = {path: sample_id for sample_id, path in paths.items()}
     kinds: dict[str, str] = {}
     with path.open(encoding="utf-8", newline="") as stream:
         for row in csv.DictReader(stream):
             kinds.setdefault(row["sample_id"], row["kind"])
             if row["kind"] in PAIRED:
-                kinds.setdefault(row["other"], row["kind"])
+                kinds.setdefault(named.get(unguarded(row["other"]), ""), row["kind"])
     return kinds
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from simpipe.engine.stage import Context
 from simpipe.errors import DamagedError, UsageError
-from simpipe.files import atomic_write, read_json, sha256_file
+from simpipe.files import atomic_write, read_json, sha256_file, write_json
 from simpipe.learning.backbones import is_path
 
 if TYPE_CHECKING:
@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
 def adopt(ctx: Context) -> None:
     """Copy the encoder that `train.encoder` names, and say what of it matters for these data.
+
+    Its record gets an entry `adopted`: `tested_images`, how many images of val, test and held-out labels
+    there are here; `known_images`, how many of them trained the encoder; and `known_labels`, the held-out
+    labels among those that trained it. The last two are null where the encoder's run cannot tell.
 
     Raises:
         UsageError: there is no encoder, or it needs code that is not trusted.
@@ -33,16 +37,17 @@ def adopt(ctx: Context) -> None:
         )
     run = path.parent.parent
     ctx.progress.note(f"the encoder of {run} is used as it is")
-    images, labels = _known_to(ctx, run)
-    if images:
+    taught = None if "adopted" in record else run / "ingest" / "samples.parquet"
+    adopted = _known(ctx, taught)
+    if images := adopted["known_images"]:
         ctx.progress.note(
             f"{images:,} of the images that are tested here trained that encoder: the accuracy on them "
             "says little about new images"
         )
-    if labels:
+    if labels := adopted["known_labels"]:
         ctx.progress.note(f"held out here, but known to the encoder and so not unseen: {', '.join(labels)}")
     atomic_write(ctx.out / "encoder.weights.h5", weights.read_bytes())
-    atomic_write(ctx.out / "encoder.json", path.read_bytes())
+    write_json(ctx.out / "encoder.json", record | {"adopted": adopted})
 
 
 def _record(path: Path) -> dict[str, Any]:
@@ -65,17 +70,24 @@ def _record(path: Path) -> dict[str, Any]:
     return document
 
 
-def _known_to(ctx: Context, run: Path) -> tuple[int, list[str]]:
-    """What that run trained on and is a query here: how many images, and which held-out labels."""
+def _known(ctx: Context, taught: Path | None) -> dict[str, Any]:
+    """What the samples `taught` trained on and is a query here: see `adopt`."""
+    import numpy as np
+
     from simpipe.data.manifest import read_samples
 
-    there = run / "ingest" / "samples.parquet"
-    if not there.is_file():
-        return 0, []
-    old, new = read_samples(there), read_samples(ctx.path("ingest/samples.parquet"))
-    trained = [*old.rows("train"), *old.rows("val")]
-    held_out = [row for split in ("unseen_calib", "unseen_test") for row in new.rows(split)]
-    tested = [*new.rows("val"), *new.rows("test"), *held_out]
-    images = set(old.sha256[trained].tolist()) & set(new.sha256[tested].tolist())
+    new = read_samples(ctx.path("ingest/samples.parquet"))
+    held_out = np.isin(new.split, ("unseen_calib", "unseen_test"))
+    tested = held_out | np.isin(new.split, ("val", "test"))
+    count = int(tested.sum())
+    if taught is None or not taught.is_file():
+        return {"tested_images": count, "known_images": None, "known_labels": None}
+    old = read_samples(taught)
+    trained = np.isin(old.split, ("train", "val"))
+    images = np.isin(new.sha256[tested], old.sha256[trained])
     labels = set(old.label[trained].tolist()) & set(new.label[held_out].tolist())
-    return len(images), sorted(labels - {""})
+    return {
+        "tested_images": count,
+        "known_images": int(images.sum()),
+        "known_labels": sorted(labels - {""}),
+    }

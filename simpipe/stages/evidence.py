@@ -2,7 +2,7 @@
 
 import csv
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,7 +16,6 @@ from simpipe.stages.tables import cell
 if TYPE_CHECKING:
     from simpipe.reporting.content import Content
 
-DIGITS = 6
 CURVE_COLUMNS = (
     *("distance", "similarity", "answered", "precision", "unknown_accept"),
     *("right", "wrong", "unknown_accepted"),
@@ -51,10 +50,8 @@ def matches(
 
     gallery = samples.rows("train")
     if not len(gallery):
-        shape = len(rows)
-        return Matched(
-            np.full(shape, np.inf, np.float32), np.full(shape, -1, np.int32), np.full(shape, np.nan)
-        )
+        n = len(rows)
+        return Matched(np.full(n, np.inf, np.float32), np.full(n, -1, np.int32), np.full(n, np.nan))
     labels, groups = samples.label_id, samples.group_id
     found, margin = find_matches(
         embeddings[rows],
@@ -77,30 +74,28 @@ def write_map(path: Path, content: "Content") -> None:
     """One row for each image, in the order of samples.parquet: where it is on the map, and its answer.
 
     `before_x` and `before_y` are its place on the map of the pretrained features, where there is one.
-    `confidence` is the share of the vote; it and what follows are empty where an image was no query.
+    What follows is empty where an image was no query; `confidence` is the share of the vote.
     """
-    before = None if content.before is None else content.before.xy
-    chance = content.probability
-    lines = []
-    for row in range(len(content.label_id)):
-        answered = content.predicted[row] >= 0
-        lines.append(
-            {
-                "sample_id": content.sample_id[row],
-                "path": content.path[row],
-                "label": content.labels[content.label_id[row]],
-                "split": content.split[row],
-                "x": float(content.xy[row, 0]),
-                "y": float(content.xy[row, 1]),
-                "before_x": None if before is None else float(before[row, 0]),
-                "before_y": None if before is None else float(before[row, 1]),
-                "predicted": content.labels[content.predicted[row]] if answered else "",
-                "correct": None if content.correct[row] < 0 else bool(content.correct[row]),
-                "confidence": float(content.confidence[row]),
-                "probability": None if chance is None else float(chance[row]),
-            }
-        )
-    write_table(path, MAP_COLUMNS, lines)
+    before, chance = content.before, content.probability
+
+    def line(row: int) -> dict[str, Any]:
+        answer = content.predicted[row]
+        return {
+            "sample_id": content.sample_id[row],
+            "path": content.path[row],
+            "label": content.labels[content.label_id[row]],
+            "split": content.split[row],
+            "x": float(content.xy[row, 0]),
+            "y": float(content.xy[row, 1]),
+            "before_x": None if before is None else float(before.xy[row, 0]),
+            "before_y": None if before is None else float(before.xy[row, 1]),
+            "predicted": content.labels[answer] if answer >= 0 else "",
+            "correct": None if content.correct[row] < 0 else bool(content.correct[row]),
+            "confidence": float(content.confidence[row]),
+            "probability": None if chance is None else float(chance[row]),
+        }
+
+    write_table(path, MAP_COLUMNS, map(line, range(len(content.label_id))))
 
 
 def write_mistakes(path: Path, content: "Content") -> None:
@@ -135,8 +130,11 @@ def write_curve(path: Path, content: "Content") -> None:
     write_table(path, CURVE_COLUMNS, lines)
 
 
-def write_table(path: Path, columns: Sequence[str], lines: Sequence[Mapping[str, Any]]) -> None:
-    """A CSV file: a truth is yes or no, a number that is none and nothing are an empty cell."""
+def write_table(path: Path, columns: Sequence[str], lines: Iterable[Mapping[str, Any]]) -> None:
+    """A CSV file: a truth is yes or no, a number that is none and nothing are an empty cell.
+
+    A number has the fewest digits that give it back as a float32, such as distances and thresholds are.
+    """
     with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
         writer = csv.DictWriter(stream, columns)
         writer.writeheader()
@@ -150,5 +148,5 @@ def plain(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:.{DIGITS}g}"
+        return str(np.float32(value))
     return str(value) if isinstance(value, int) else cell(display(str(value)))

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from simpipe.data.manifest import Samples
     from simpipe.reporting.content import Content, Layout
 
+BYTES_PER_IMAGE = 300
+"""Two places, and a line of map.csv."""
+
 
 @stage(
     version=4,
@@ -63,7 +66,7 @@ def report(ctx: Context) -> None:
     neighbours = np.load(ctx.path("evaluate/neighbours.npz"), allow_pickle=False)
     trained = read_json(ctx.path("evaluate/metrics.json"))["trained_here"]
 
-    ctx.require_space(settings.max_mb * 1_000_000 + 16 * len(samples))
+    ctx.require_space(settings.max_mb * 1_000_000 + BYTES_PER_IMAGE * len(samples))
     ctx.progress.begin("map", len(samples), "images")
     after = _layout(ctx, samples, neighbours, "index/embeddings.npy", "all_to_all")
     before = None
@@ -74,8 +77,11 @@ def report(ctx: Context) -> None:
     _save(ctx.out / "projection_before.npy", np.empty((0, 2), np.float32) if before is None else before.xy)
     ctx.progress.begin("page")
     content = _content(ctx, samples, neighbours, after, before)
-    page = render(content, settings.max_mb)
-    (ctx.out / "report.html").write_text(page, encoding="utf-8", errors="replace")
+    page = render(content, settings.max_mb).encode("utf-8", errors="replace")
+    if len(page) > settings.max_mb * 1_000_000:
+        size = f"{len(page) / 1_000_000:.1f} MB"
+        ctx.progress.note(f"without thumbnails the page still takes {size}, more than report.max_mb")
+    (ctx.out / "report.html").write_bytes(page)
     write_map(ctx.out / "map.csv", content)
     write_mistakes(ctx.out / "mistakes.csv", content)
     write_curve(ctx.out / "threshold_curve.csv", content)
@@ -105,7 +111,7 @@ def _layout(
         distances,
         config.seed if wanted.map_seed is None else wanted.map_seed,
         wanted.projector,
-        Settings(wanted.neighbours, wanted.min_dist, wanted.metric, wanted.densmap),
+        Settings(wanted.neighbours, wanted.min_dist, wanted.spread, wanted.metric, wanted.densmap),
         label_id=samples.label_id,
         start=start,
     )
@@ -133,6 +139,7 @@ def _content(
     import pandas as pd
 
     from simpipe.data.manifest import read_manifest
+    from simpipe.data.scan import display
     from simpipe.data.thumbnails import read_thumbnails
     from simpipe.reporting.content import Content
     from simpipe.stages.tables import VOTERS
@@ -141,9 +148,6 @@ def _content(
     located = read_manifest(ctx.path("ingest/manifest.parquet")).paths_by_sample
     calibration = read_json(ctx.path("calibrate/calibration.json"))
     queries = pd.read_parquet(ctx.path("evaluate/per_query.parquet"))
-    names = [label["name"] for label in read_json(ctx.path("ingest/labels.json"))["labels"]]
-    groups = pd.read_parquet(ctx.path("evaluate/clusters.parquet"))
-    labels = _labels(names, samples) if names else _groups(groups)
     thumbnails = ctx.path("ingest/thumbnails.parquet")
 
     def pictures(rows: Sequence[int]) -> list[bytes]:
@@ -172,8 +176,8 @@ def _content(
         index_quality=_log(ctx, "index/index_quality.json"),
         environment=_environment(ctx),
         sample_id=samples.sample_id.tolist(),
-        path=[located[sample_id] for sample_id in samples.sample_id.tolist()],
-        **labels,
+        path=[display(located[sample_id]) for sample_id in samples.sample_id.tolist()],
+        **_labels(ctx, samples),
         split=samples.split.tolist(),
         xy=after.xy,
         **_per_image(queries, len(samples)),
@@ -191,14 +195,15 @@ def _content(
     )
 
 
-def _labels(names: list[str], samples: "Samples") -> dict[str, Any]:
-    return {"labels": names, "label_id": samples.label_id}
-
-
-def _groups(table: Any) -> dict[str, Any]:
-    """The groups that were found, in the place of labels; the last is that of the images in none."""
+def _labels(ctx: Context, samples: "Samples") -> dict[str, Any]:
+    """The labels; without, the groups that were found, of which the last is that of the images in none."""
     import numpy as np
+    import pandas as pd
 
+    names = [label["name"] for label in read_json(ctx.path("ingest/labels.json"))["labels"]]
+    if names:
+        return {"labels": names, "label_id": samples.label_id}
+    table = pd.read_parquet(ctx.path("evaluate/clusters.parquet"))
     cluster = table["cluster"].to_numpy()
     count = int(cluster.max(initial=-1)) + 1
     return {
@@ -261,13 +266,10 @@ def _confusion(ctx: Context) -> "npt.NDArray[np.int64]":
 def _csv(ctx: Context, artifact: str) -> list[dict[str, str]]:
     import csv
 
+    from simpipe.data.exclusion import unguarded
+
     with ctx.path(artifact).open(encoding="utf-8", newline="") as stream:
-        return [{key: _plain(value) for key, value in row.items()} for row in csv.DictReader(stream)]
-
-
-def _plain(text: str) -> str:
-    """A cell without the mark that stops spreadsheets from taking it for a formula."""
-    return text[1:] if text[:2] in ("'=", "'+", "'-", "'@") else text
+        return [{key: unguarded(value) for key, value in row.items()} for row in csv.DictReader(stream)]
 
 
 def _log(ctx: Context, artifact: str) -> dict[str, Any]:

@@ -26,7 +26,7 @@ SHEET_ROWS, SHEET_COLUMNS, SHEET_SIDE = 6, 8, 96
 
 
 @stage(
-    version=4,
+    version=5,
     reads=("ingest/samples.parquet", "sampler/sampler.json"),
     uses=("ingest/manifest.parquet",),
     config=("train", *(f"augment.{name}" for name in ("preset", *STRENGTHS)), *PREPARATION, "seed"),

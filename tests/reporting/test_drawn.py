@@ -34,11 +34,12 @@ def test_few_images_are_all_drawn(run: Content) -> None:
 
 def test_every_field_with_an_entry_for_each_image_is_sampled(run: Content) -> None:
     full = replace(run, probability=np.zeros(N), typical=np.zeros(N, bool))
-    full = replace(full, match_distances=np.zeros(len(run.test_rows)))
+    asked = len(run.test_rows)
+    full = replace(full, match_distances=np.zeros(asked), match_correct=np.zeros(asked, bool))
     per_image = {name for name, size in sizes(full).items() if size == N}
     assert per_image == {*PER_IMAGE, "neighbour_ids"}
-    per_query = {name for name, size in sizes(full).items() if size == len(run.test_rows)}
-    assert {*PER_QUERY, "test_rows", "test_ids"} <= per_query
+    per_query = {name for name, size in sizes(full).items() if size == asked}
+    assert {*PER_QUERY, "test_rows", "test_ids"} == per_query
     part = drawn(full, [], most=100, sample=100).content
     assert {sizes(part)[name] for name in per_image} == {100}
 

@@ -1,5 +1,6 @@
 """What a person can ask of the map: colourings, focus, names, before and after, keys, a part of much data."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -15,6 +16,7 @@ from simpipe.reporting import atlas, render
 from simpipe.reporting.content import Content
 from simpipe.reporting.drawn import drawn
 from simpipe.reporting.payload import NO_GROUP
+from simpipe.reporting.text import clean
 
 pytestmark = pytest.mark.browser
 
@@ -28,6 +30,11 @@ def rings(page: Any) -> int:
 
 def colours(page: Any) -> np.ndarray:
     return np.array(page.evaluate(f"[...({SOURCE})('points').code]"))
+
+
+def labels_of(buttons: Any) -> list[str]:
+    found: list[str] = buttons.evaluate_all("all => all.map((each) => each.getAttribute('aria-label'))")
+    return found
 
 
 def texts(page: Any) -> list[str]:
@@ -67,6 +74,8 @@ def test_every_colouring_counts_every_image_and_rings_mistakes(page: Any, run: C
         page.locator("#colour-by").select_option(name)
         counts = page.locator("#legend-list small").all_text_contents()
         assert sum(int(text.split(" ")[0]) for text in counts) == 300, name
+        told = re.findall(r"· (\d+)(?:/\d+)? wrong", "\n".join(counts))
+        assert sum(map(int, told)) == (0 if name == "outcome" else wrong), name
         assert rings(page) == wrong, name
     page.locator("#rings").uncheck()
     assert rings(page) == 0
@@ -120,11 +129,51 @@ def test_before_and_after_training(browser: Any, file: Path, run: Content) -> No
     place = np.column_stack([page.evaluate(f"[...({SOURCE})('points').{axis}]") for axis in "xy"])
     np.testing.assert_allclose(place, run.before.xy, atol=2e-3)
     np.testing.assert_allclose(page.evaluate(f"({SOURCE})('chosen').x[0]"), run.before.xy[123, 0], atol=2e-3)
+    page.locator("#explorer").scroll_into_view_if_needed()
+    page.wait_for_selector("#explorer[data-row='123']")
+    shown = [float(text) for text in page.locator("#explorer-near small").all_text_contents()]
+    np.testing.assert_allclose(shown, 1 - run.neighbour_distances[123, :10], atol=6e-4)
     page.locator("[data-to=after]").click()
     page.wait_for_selector("#panel h3:has-text('in the embedding space')")
     assert "61.0 %" in caption.inner_text()
     assert no_faults(page), page.faults
     page.context.close()
+
+
+def test_each_layout_fills_the_map(page: Any) -> None:
+    spans = f"""() => {{
+      const {{ x_range, y_range }} = [...Bokeh.index][0].model, {{ x, y }} = ({SOURCE})("points");
+      return [[x_range, x], [y_range, y]].map(([range, values]) =>
+        [Math.min(...values), Math.max(...values)]
+          .map((at) => (at - range.start) / (range.end - range.start)));
+    }}"""
+    for layout in ("before", "after"):
+        page.locator(f"[data-to={layout}]").click()
+        page.wait_for_timeout(500)
+        for low, high in page.evaluate(spans):
+            assert 0 < low < 0.1 and 0.9 < high < 1
+
+
+def test_to_and_fro_in_haste_ends_where_it_says(page: Any, run: Content) -> None:
+    page.evaluate("""for (const name of ["before", "after", "before"])
+      document.querySelector(`[data-to=${name}]`).click()""")
+    page.wait_for_timeout(500)
+    assert run.before is not None
+    place = np.column_stack([page.evaluate(f"[...({SOURCE})('points').{axis}]") for axis in "xy"])
+    np.testing.assert_allclose(place, run.before.xy, atol=2e-3)
+
+
+def test_a_picture_from_elsewhere_comes_into_view(page: Any) -> None:
+    page.locator("#map-plot").focus()
+    for _ in range(6):
+        page.keyboard.press("+")
+    for thumb in (page.locator("#mistake-list .thumb").first, page.locator("#label-table .thumb").last):
+        thumb.click()
+        x, y = page.evaluate(PLACE, int(thumb.get_attribute("data-row")))
+        box = page.locator("#map-plot").bounding_box()
+        assert box["x"] <= x <= box["x"] + box["width"] and box["y"] <= y <= box["y"] + box["height"]
+    for _ in range(6):
+        page.keyboard.press("-")
 
 
 def test_without_motion_the_points_jump(browser: Any, file: Path) -> None:
@@ -213,5 +262,13 @@ def test_a_part_of_much_data(
     path = page.locator("#panel .subject code").text_content()
     assert path in [run.path[row] for row in np.flatnonzero(run.correct == 0)]
     assert "more are not on this page" in page.locator("#panel h3").text_content()
+    page.locator("#explorer").scroll_into_view_if_needed()
+    page.wait_for_selector("#explorer-near li")
+    whole = run.path.index(page.locator("#explorer-chosen code").text_content())
+    near = page.locator("#explorer-near button")
+    ranks = [int(re.findall(r"nearest (\d+)", text)[0]) for text in labels_of(near)]
+    assert len(ranks) < 10, "some are not on the page, and the others keep their rank"
+    for rank, path in zip(ranks, near.evaluate_all("all => all.map((each) => each.title)"), strict=True):
+        assert path == clean(run.path[run.neighbour_ids[whole, rank - 1]])
     assert no_faults(page), page.faults
     page.context.close()

@@ -87,6 +87,12 @@ def test_a_mistake_that_is_a_finding_says_so_on_both_sides(run: Content) -> None
     assert all(item.also == ("also a mistake",) for item in errors.items)
 
 
+def test_a_badge_does_not_depend_on_how_many_findings_are_shown(run: Content) -> None:
+    findings = [{"kind": "label_error", "path": path, "score": 0.5} for path in run.path[:250]]
+    (errors,) = groups(replace(run, findings=findings))
+    assert len(errors.items) < 250 and errors.rows == set(range(250))
+
+
 def test_every_kind_of_finding_is_in_exactly_one_section(run: Content) -> None:
     kinds = [*TITLES, "a_new_kind"]
     findings = [{"kind": kind, "path": run.path[0], "score": 0.5} for kind in kinds]

@@ -64,7 +64,7 @@ def test_the_bar_says_where_one_is(page: Any) -> None:
 def test_each_kind_of_mistake_is_listed_in_order(page: Any, run: Content) -> None:
     for kind, rows in mistakes.kinds(run).items():
         page.locator(f"#mistake-filters [data-show={kind}]").click()
-        assert listed(page) == rows[:50].tolist()
+        assert listed(page) == rows[:20].tolist()
         assert page.locator(f"#about-{kind}").is_visible()
     page.locator("#mistake-filters [data-show=rejected]").click()
     right = next(row for row in mistakes.kinds(run)["rejected"].tolist() if run.correct[row] == 1)
@@ -73,7 +73,7 @@ def test_each_kind_of_mistake_is_listed_in_order(page: Any, run: Content) -> Non
         in page.locator(f"#mistake-list [data-row='{right}'] p").inner_text()
     )
     page.locator("#mistake-filters [data-show=all]").click()
-    assert listed(page) == mistakes.ranked(run)[:50].tolist()
+    assert listed(page) == mistakes.ranked(run)[:20].tolist()
 
 
 def test_a_mistake_says_how_sure_it_was(page: Any, run: Content) -> None:
@@ -87,14 +87,18 @@ def test_a_mistake_says_how_sure_it_was(page: Any, run: Content) -> None:
 
 def test_the_arrow_keys_step_through_the_mistakes(page: Any, run: Content) -> None:
     page.locator("#mistake-filters [data-show=all]").click()
+    assert page.locator("#more-mistakes").text_content() == f"Show {len(mistakes.ranked(run)) - 20} more"
+    page.locator("#more-mistakes").press("Enter")
+    assert page.evaluate("document.activeElement === document.getElementById('mistake-list').children[20]")
+    page.locator("#mistake-filters [data-show=all]").click()
     page.locator("#mistake-list > li").first.focus()
     order = mistakes.ranked(run).tolist()
     focused = "Number(document.activeElement.dataset.row)"
-    for _ in range(min(50, len(order) - 1)):
+    for _ in range(min(20, len(order) - 1)):
         page.keyboard.press("ArrowDown")
-    assert page.evaluate(focused) == order[min(50, len(order) - 1)]
+    assert page.evaluate(focused) == order[min(20, len(order) - 1)]
     page.keyboard.press("ArrowLeft")
-    assert page.evaluate(focused) == order[min(50, len(order) - 1) - 1]
+    assert page.evaluate(focused) == order[min(20, len(order) - 1) - 1]
     assert page.locator("#mistake-list > li[tabindex='0']").count() == 1
 
 

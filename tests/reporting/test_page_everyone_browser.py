@@ -149,6 +149,24 @@ def test_keys_choose_what_the_mouse_chooses(small: Any, key: str) -> None:
     assert entry.get_attribute("aria-pressed") == "false"
 
 
+def test_the_focus_goes_where_the_page_goes(small: Any) -> None:
+    page = small
+    inside = "name => document.getElementById(name).contains(document.activeElement)"
+    picture = page.locator("#mistake-list .thumb").last
+    picture.scroll_into_view_if_needed()
+    place = page.evaluate("scrollY")
+    picture.press("Enter")
+    assert page.evaluate(inside, "panel") and page.evaluate("scrollY") != place
+    page.locator("#panel li .thumb").first.press("Enter")
+    assert page.evaluate(inside, "panel")
+    page.go_back()
+    page.wait_for_function("place => Math.abs(scrollY - place) < 2", arg=place)
+    page.locator("#relations button[data-true]").first.press("Enter")
+    assert page.evaluate(inside, "mistake-list")
+    page.locator("#mistake-pair button").press("Enter")
+    assert page.evaluate(inside, "mistake-filters")
+
+
 # check 24
 def test_arrows_go_from_image_to_image_on_the_map(small: Any) -> None:
     page, panel = small, small.locator("#panel")
@@ -195,3 +213,10 @@ def test_print_has_everything(page: Any) -> None:
     assert len(titles) >= 6 and page.locator("main h2:visible").count() == len(titles)
     assert [title for title in titles if f"({title})".encode() not in printed] == []
     assert page.evaluate("document.documentElement.scrollWidth") <= 1366
+
+
+def test_print_has_the_pictures_that_were_not_scrolled_to(browser: Any, file: Path) -> None:
+    page = opened(browser, file)
+    page.wait_for_timeout(2000)  # the sheets are loaded one after the other
+    assert page.pdf().count(b"/Subtype /Image") > 50
+    page.context.close()

@@ -68,8 +68,9 @@ def test_umap_keeps_groups_apart_and_is_reproducible(wanted: Settings) -> None:
     np.testing.assert_array_equal(xy, again)
     assert (nearest_on(xy) % 3 == np.arange(150) % 3).mean() > 0.99
     assert info == {
-        "method": "umap", "seed": 7, "n_neighbors": 15, "min_dist": 0.1, "metric": wanted.metric,
-        "densmap": wanted.densmap, "placed": 0, "preserved": preserved(xy, made[1], 7)[0], "preserved_k": 15,
+        "method": "umap", "seed": 7, "n_neighbors": 15, "min_dist": 1.0, "spread": 3.0,
+        "metric": wanted.metric, "densmap": wanted.densmap, "placed": 0,
+        "preserved": preserved(xy, made[1], 7)[0], "preserved_k": 15,
     }  # fmt: skip
 
 
@@ -79,6 +80,7 @@ def test_each_of_umaps_parameters_and_the_seed_counts() -> None:
     others = [
         Settings(neighbours=5),
         Settings(min_dist=0.8),
+        Settings(spread=2.0),
         Settings(metric="euclidean"),
         Settings(densmap=True),
     ]
@@ -133,7 +135,7 @@ def test_a_map_that_starts_at_another_lies_on_it() -> None:
     xy, _ = project(*after, 0)
     alone, faithful = project(features, *stored, 0)
     before, info = project(features, *stored, 0, start=xy)
-    assert info["preserved"] > 0.95 * faithful["preserved"]
+    assert info["preserved"] > 0.9 * faithful["preserved"]
     np.testing.assert_allclose(before.mean(axis=0), xy.mean(axis=0), atol=1e-3)
     assert before.std() == pytest.approx(xy.std(), rel=1e-3)
 

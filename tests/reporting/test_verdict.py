@@ -10,7 +10,7 @@ from simpipe.metrics.calibration import working_threshold
 from simpipe.reporting import render
 from simpipe.reporting.content import Content
 from simpipe.reporting.next_steps import next_steps
-from simpipe.reporting.origin import NOTES, origin
+from simpipe.reporting.origin import note, origin
 from simpipe.reporting.verdict import held_out, judge, linear_map_note, tiles, verdict, worst_label
 
 
@@ -53,7 +53,7 @@ def test_tiles_carry_the_numbers_of_metrics_json(run: Content) -> None:
     assert "few images" in found["accuracy@1"].note and found["accuracy@1"].tone == "warn"
     assert found["gain over pretrained"].exact == 0.079
     assert "17 fixed, 3 broken" in found["gain over pretrained"].note
-    assert found["mean of labels"].exact == seen["macro_accuracy@1"]["value"]
+    assert found["accuracy, mean over labels"].exact == seen["macro_accuracy@1"]["value"]
     assert found["answered"].exact == 0.88 and "94.4 %" in found["answered"].note
     assert found["unknown let in"].exact == 0.12 and "30 images" in found["unknown let in"].note
 
@@ -152,9 +152,27 @@ def test_the_verdict_says_whose_encoder_it_is(
 
 def test_a_page_without_training_does_not_speak_of_it(run: Content) -> None:
     text = " ".join(render(given(run)).split("<script")[0].split())
-    assert text.count(NOTES["given"]) == 2
-    assert "as trained the encoder that this run works with" in text
+    assert "how many is not known" in note(given(run)) and text.count(note(given(run))) == 2
+    assert "the encoder that this run works with" in text
     assert "What training saw" not in text
+
+
+@pytest.mark.parametrize(
+    ("known", "said"),
+    [
+        (0, "None of the images that are tested here trained it."),
+        (12, "12 of the 1,300 images that are tested here trained it, which flatters the numbers."),
+        (None, "how many is not known."),
+    ],
+)
+def test_the_page_says_how_many_tested_images_trained_a_finished_encoder(
+    run: Content, known: int | None, said: str
+) -> None:
+    adopted = {"adopted": {"tested_images": 1_300, "known_images": known, "known_labels": None}}
+    found = replace(run, metrics=run.metrics | {"trained_here": False}, encoder=run.encoder | adopted)
+    assert origin(found) == "given", "also where the log of the sampler is lost"
+    assert origin(replace(found, encoder=found.encoder | {"shipped": "pretrained"})) == "given"
+    assert note(found).startswith("Nothing was trained in this run") and note(found).endswith(said)
 
 
 def test_where_a_linear_map_does_as_well_the_page_says_so(run: Content) -> None:

@@ -189,11 +189,20 @@ def test_metadata_tells_each_image_in_its_row(exported):
     assert [row["label"] for row in rows[::5]] == ["plain", "tab�here", "two�lines�", "��eman", "Größe"]
     assert (rows[WRONG]["outcome"], rows[WRONG]["predicted"]) == ("wrong", "two�lines�")
     assert (rows[8]["outcome"], rows[8]["predicted"]) == ("right", "tab�here")
-    assert (rows[0]["outcome"], rows[0]["predicted"]) == ("no query", "no query")
+    assert (rows[0]["outcome"], rows[0]["predicted"]) == ("not tested", "not tested")
     assert {row: each["finding"] for row, each in enumerate(rows) if each["finding"] != "none"} == {
         **{PAIR[0]: "duplicate", PAIR[1]: "duplicate", 7: "outlier"}
     }
     assert rows[4]["path"] == "a�b/\\xff4.jpg"
+
+
+def test_the_gravest_finding_counts_also_for_the_second_of_a_pair_and_after_a_guarded_path(tmp_path):
+    paths = {"id1": "=1+1/a.jpg", "id2": "b/b.jpg"}
+    (tmp_path / "findings.csv").write_text(
+        "kind,sample_id,other\nleak,id2,'=1+1/a.jpg\nduplicate,id1,b/b.jpg\nunreadable,,\n"
+    )
+    found = projector_export._finding_kinds(tmp_path / "findings.csv", paths)
+    assert {found[each] for each in paths} == {"leak"}
 
 
 def test_each_tile_of_the_sprite_is_the_picture_of_its_row(exported):

@@ -1,17 +1,17 @@
 """An encoder of another run, taken as it is: what is refused, what is said, and what comes of it."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from folders import Recorder, encoded, photo
+from warm import Ended, shared
 
 from simpipe.data.manifest import Samples, read_samples, write_samples
 from simpipe.errors import DamagedError, UsageError
@@ -66,6 +66,9 @@ class Place:
         adopt(ctx)
         return self.listener.notes
 
+    def record(self) -> Any:
+        return json.loads((self.out / "encoder.json").read_text())
+
     def taken(self) -> list[str]:
         return sorted(path.name for path in self.out.iterdir())
 
@@ -78,8 +81,8 @@ def place(tmp_path: Path) -> Place:
 def test_the_encoder_is_copied_as_it_is(place):
     (note,) = place.adopt()
     assert str(place.run) in note
-    for name in ("encoder.json", "encoder.weights.h5"):
-        assert (place.out / name).read_bytes() == (place.train / name).read_bytes()
+    assert (place.out / "encoder.weights.h5").read_bytes() == WEIGHTS
+    assert {name: value for name, value in place.record().items() if name != "adopted"} == RECORD
 
 
 def test_a_run_without_encoder_and_a_folder_that_is_no_run_are_refused(place):
@@ -150,6 +153,14 @@ def test_images_that_trained_it_and_are_tested_here_are_told(place):
     _, note, known = place.adopt()
     assert note.startswith("2 of the images that are tested here trained that encoder")
     assert known == "held out here, but known to the encoder and so not unseen: a"
+    assert place.record()["adopted"] == {"tested_images": 7, "known_images": 2, "known_labels": ["a"]}
+
+
+def test_an_encoder_that_was_taken_from_a_third_run_does_not_say_what_trained_it(place):
+    place.write({**RECORD, "adopted": {"tested_images": 1, "known_images": 1, "known_labels": []}})
+    write_samples(place.run / "ingest/samples.parquet", samples({"c2": "train"}))
+    assert len(place.adopt()) == 1
+    assert place.record()["adopted"] == {"tested_images": 1, "known_images": None, "known_labels": None}
 
 
 @pytest.mark.parametrize("there", [{"c2": "test", "c3": "unseen_calib"}, None])
@@ -160,6 +171,7 @@ def test_nothing_is_told_where_nothing_is_shared_or_known(place, there):
     else:
         write_samples(path, samples(there))
     assert len(place.adopt()) == 1
+    assert place.record()["adopted"]["known_images"] == (None if there is None else 0)
 
 
 # The whole pipeline
@@ -168,17 +180,14 @@ SETTINGS = ("--config", "quick", "--set", "train.input_size=64", "--set", "train
 COLOURS = {"azure": (40, 120, 230), "brick": (190, 60, 40), "cream": (240, 225, 170)}
 
 
-def simpipe(place: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from simpipe.cli import main; main()", *map(str, arguments)]
-    result = subprocess.run(
-        command, cwd=place, env=dict(os.environ), capture_output=True, text=True, timeout=300, check=False
-    )
-    assert "Traceback" not in result.stderr, result.stderr
-    return result
+def simpipe(place: Path, *arguments: object) -> Ended:
+    ended = shared(heavy=True).run(*arguments, cwd=place)
+    assert "Traceback" not in ended.stderr, ended.stderr
+    return ended
 
 
-def ran(result: subprocess.CompletedProcess[str]) -> list[str]:
-    assert result.returncode == 0, result.stderr
+def ran(result: Ended) -> list[str]:
+    assert result.code == 0, result.stderr
     return [stage["stage"] for stage in json.loads(result.stdout)["stages"] if stage["action"] == "ran"]
 
 
@@ -192,29 +201,16 @@ def render(root: Path, first: int, last: int) -> None:
             (root / label / f"{index:02d}.jpg").write_bytes(encoded(image))
 
 
-def adopting(place: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    return simpipe(
-        place,
-        "run",
-        "new",
-        *SETTINGS,
-        "--name",
-        "second",
-        "--set",
-        "train.encoder=runs/quick",
-        "--json",
-        *arguments,
-    )
-
-
 @pytest.mark.slow
 def test_a_second_folder_with_the_encoder_of_the_first(tmp_path):
+    command = ("run", "new", *SETTINGS, "--name", "second", "--set", "train.encoder=runs/quick", "--json")
+    adopting = partial(simpipe, tmp_path, *command)
     render(tmp_path / "old", 0, 14)
     render(tmp_path / "new", 8, 22)
     assert "train" in ran(simpipe(tmp_path, "run", "old", *SETTINGS, "--json"))
     first, second = tmp_path / "runs/quick", tmp_path / "runs/second"
 
-    result = adopting(tmp_path)
+    result = adopting()
     assert {"sampler", "train", "index", "evaluate", "report"} <= set(ran(result))
     notes = " · ".join(json.loads(result.stdout)["notes"])
     assert "nothing is sampled" in notes and "is used as it is" in notes
@@ -224,8 +220,10 @@ def test_a_second_folder_with_the_encoder_of_the_first(tmp_path):
     assert familiar and f"{len(familiar)} of the images that are tested here trained that" in notes
     assert json.loads((second / "sampler/sampler.json").read_text())["training"] is False
     assert len((second / "train/history.csv").read_text().splitlines()) == 1, "no epoch"
-    for name in ("encoder.json", "encoder.weights.h5"):
-        assert (second / "train" / name).read_bytes() == (first / "train" / name).read_bytes()
+    taken, original = (json.loads((run / "train/encoder.json").read_text()) for run in (second, first))
+    assert taken.pop("adopted")["known_images"] == len(familiar) and taken == original
+    weights = [(run / "train/encoder.weights.h5").read_bytes() for run in (first, second)]
+    assert weights[0] == weights[1]
 
     shared = sorted(set(old.sha256.tolist()) & set(new.sha256.tolist()))
     assert len(shared) == 6 * len(COLOURS)
@@ -240,19 +238,21 @@ def test_a_second_folder_with_the_encoder_of_the_first(tmp_path):
     found = json.loads(simpipe(tmp_path, "query", "new/cream/09.jpg", "--run", "second", "--json").stdout)
     assert found["results"][0]["neighbours"][0]["distance"] == pytest.approx(0, abs=1e-5)
 
-    assert ran(adopting(tmp_path)) == [], "all is fresh"
+    assert ran(adopting()) == [], "all is fresh"
     named = ("run", "new", *SETTINGS, "--encoder", "quick")
     assert ran(simpipe(tmp_path, *named, "--name", "second", "--json")) == [], "the same, by the run's name"
     planned = simpipe(tmp_path, *named, "--dry-run")
-    assert planned.returncode == 0 and "runs/new" in planned.stdout + planned.stderr, "called like its data"
+    assert planned.code == 0 and "runs/new" in planned.stdout + planned.stderr, "called like its data"
     assert "train" in ran(simpipe(tmp_path, "run", "old", *SETTINGS, "--set", "train.lr=1e-3", "--json"))
-    again = ran(adopting(tmp_path))
+    again = ran(adopting())
     assert {"train", "index", "evaluate"} <= set(again) and "ingest" not in again
-    assert (second / "train/encoder.json").read_bytes() == (first / "train/encoder.json").read_bytes()
-    assert ran(adopting(tmp_path)) == []
+    assert (second / "train/encoder.weights.h5").read_bytes() == (
+        first / "train/encoder.weights.h5"
+    ).read_bytes()
+    assert ran(adopting()) == []
 
     (first / "train/encoder.weights.h5").write_bytes(b"spoilt")
-    result = adopting(tmp_path, "--force-stage", "train")
-    assert result.returncode == 5 and "is missing or is not what" in result.stderr
+    result = adopting("--force-stage", "train")
+    assert result.code == 5 and "is missing or is not what" in result.stderr
     own = simpipe(tmp_path, "run", "old", *SETTINGS, "--set", "train.encoder=runs/quick")
-    assert own.returncode == 2 and "its own encoder" in own.stderr
+    assert own.code == 2 and "its own encoder" in own.stderr

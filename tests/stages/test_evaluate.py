@@ -154,3 +154,19 @@ def test_the_terminal_says_how_good_how_sure_and_what_to_do(made: Made) -> None:
     for part in ("accuracy@1", "macro", "cleaned", "training", "unseen", "pairs", "unknowns", "threshold"):
         assert f"\n{part}" in told, part
     assert f"look at the likely label errors: {MOVED}\n" in told
+
+
+def test_the_terminal_warns_where_tested_images_trained_the_encoder(made: Made) -> None:
+    path = made.run.stage("train") / "encoder.json"
+    kept = path.read_text()
+    assert "trained the encoder" not in "\n".join(headline(made.run))
+    try:
+        for known in (12, 0, None):
+            adopted = {"tested_images": 1_300, "known_images": known, "known_labels": None}
+            path.write_text(json.dumps({**json.loads(kept), "adopted": adopted}))
+            told = [line for line in headline(made.run) if "trained the encoder" in line]
+            assert [line.split("trained")[0].strip() for line in told] == (
+                ["12 of the 1,300 images tested here"] if known else []
+            )
+    finally:
+        path.write_text(kept)

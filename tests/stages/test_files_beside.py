@@ -57,3 +57,12 @@ def test_a_table_is_safe_for_a_spreadsheet_and_whole_for_a_program(tmp_path: Pat
         "nan": "",
         "x": "0.5",
     }
+
+
+def test_a_distance_in_a_table_is_the_one_that_a_threshold_is_compared_with(tmp_path: Path) -> None:
+    distances = np.random.default_rng(0).uniform(0, 2, 500).astype(np.float32)
+    write_table(tmp_path / "t.csv", ["distance"], [{"distance": each} for each in distances.tolist()])
+    with (tmp_path / "t.csv").open(encoding="utf-8", newline="") as stream:
+        read = [row["distance"] for row in csv.DictReader(stream)]
+    np.testing.assert_array_equal(np.array(read, np.float32), distances)
+    assert max(map(len, read)) <= 12

@@ -117,6 +117,7 @@ STALE: dict[str, tuple[Any, str]] = {
     "report.projector": ("pca", "report"),
     "report.neighbours": (10, "report"),
     "report.min_dist": (0.5, "report"),
+    "report.spread": (2.0, "report"),
     "report.metric": ("euclidean", "report"),
     "report.densmap": (True, "report"),
     "report.map_seed": (1, "report"),

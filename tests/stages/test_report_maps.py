@@ -102,10 +102,12 @@ def test_no_second_map_where_nothing_was_trained(run: RunDir, monkeypatch: pytes
 def test_the_map_has_the_parameters_that_were_asked_for(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("simpipe.reporting.projectors.umap.FEW_EPOCHS", 5)
     monkeypatch.setattr("simpipe.reporting.projectors.umap.MANY_EPOCHS", 5)
-    wanted = ["projector=umap", "neighbours=7", "min_dist=0.3", "metric=euclidean", "densmap=true"]
-    asked = [f"report.{each}" for each in (*wanted, "map_seed=5", "before=false")]
+    wanted = {"n_neighbors": 7, "min_dist": 0.3, "spread": 2, "metric": "euclidean", "densmap": True}
+    keys = {"projector": "umap", **wanted, "map_seed": 5, "before": False}
+    keys["neighbours"] = keys.pop("n_neighbors")
+    asked = [f"report.{key}={json.dumps(value)}" for key, value in keys.items()]
     content, after, _ = drawn(run, monkeypatch, *asked)
-    facts = {"method": "umap", "n_neighbors": 7, "min_dist": 0.3, "metric": "euclidean", "densmap": True}
-    assert content.projection == content.projection | facts | {"seed": 5, "placed": 0}
+    facts = {"method": "umap", **wanted, "seed": 5, "placed": 0}
+    assert content.projection == content.projection | facts
     plain, other, _ = drawn(run, monkeypatch, "report.projector=umap", "report.before=false", "seed=3")
     assert plain.projection["seed"] == 3 and not np.array_equal(after, other)

@@ -17,8 +17,9 @@ from simpipe.reporting.projectors.sample import among, chosen, placed
 MOST = 100_000
 """More images than these are not laid out, but placed beside their neighbours."""
 TOO_MANY_FOR_SPECTRAL = 20_000
-WORK = 1_500_000
+WORK = 1_000_000
 FEW_EPOCHS, MANY_EPOCHS, DENSITY_EPOCHS = 200, 500, 200
+EPOCHS_FROM_A_MAP = 100
 NEGATIVES = 5
 DENSITY = {"lambda": 2.0, "frac": 0.3, "var_shift": 0.1}
 """densMAP's own defaults: the weight of the densities, the share of the epochs that minds them, a floor."""
@@ -30,14 +31,17 @@ class Settings:
 
     Attributes:
         neighbours: how many it looks at, itself included; at least 2.
-        min_dist: the least distance of two points on the map, in [0, 1].
+        min_dist: the least distance of two points on the map, in [0, spread].
+        spread: how far the points of a group lie apart; above 0. UMAP's own 1 shrinks well-parted labels to
+            dots; at 3 they fill the map, and what lies between two labels lies between them.
         metric: `cosine`, or `euclidean`, which on rows of length 1 is sqrt(2 d) of the cosine distance d.
         densmap: dense groups are drawn dense (Narayan, Berger and Cho 2021). Without effect where all are
             equally dense.
     """
 
     neighbours: int = 15
-    min_dist: float = 0.1
+    min_dist: float = 1.0
+    spread: float = 3.0
     metric: Literal["cosine", "euclidean"] = "cosine"
     densmap: bool = False
 
@@ -78,7 +82,7 @@ def umap(
     ids, distances = with_self(ids, distances, embeddings, settings.neighbours)
     if settings.metric == "euclidean":
         distances = np.sqrt(2 * distances)
-    epochs = FEW_EPOCHS if start is not None else epochs_for(n)
+    epochs = epochs_for(n) if start is None else EPOCHS_FROM_A_MAP
     epochs += DENSITY_EPOCHS * settings.densmap
     graph = pruned(fuzzy_graph(ids, distances), epochs)
     if start is None and n <= TOO_MANY_FOR_SPECTRAL and components(graph) == 1:
@@ -86,7 +90,7 @@ def umap(
     else:
         begin = scattered(pca(embeddings) if start is None else start, seed)
     density = densities(ids, distances) if settings.densmap else None
-    return optimised(graph, begin, epochs, settings.min_dist, seed, density)
+    return optimised(graph, begin, epochs, settings, seed, density)
 
 
 def epochs_for(n: int) -> int:
@@ -117,7 +121,7 @@ def optimised(
     graph: Any,
     start: NDArray[np.float32] | None,
     epochs: int,
-    min_dist: float,
+    settings: Settings,
     seed: int,
     density: dict[str, Any] | None = None,
 ) -> NDArray[np.float32]:
@@ -127,7 +131,7 @@ def optimised(
         warnings.simplefilter("ignore")
         from umap.umap_ import find_ab_params, simplicial_set_embedding
 
-        a, b = find_ab_params(1.0, min_dist)
+        a, b = find_ab_params(settings.spread, settings.min_dist)
         xy, _ = simplicial_set_embedding(
             data=None,
             graph=graph,

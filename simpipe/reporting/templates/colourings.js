@@ -3,13 +3,15 @@
 const FADED = 8;
 const AMOUNT = 9; // the first of eleven colours for amounts, from little to much
 const TENTHS = 11;
+const NOT_TESTED = "not tested";
 
-// Shares in tenths, the most first; `none` is the name of those without one.
+// Shares to the nearest tenth, the most first; `none` is the name of those without one.
 function shares(values, none) {
+  const edge = (g) => Math.max(0, Math.min(100, 105 - 10 * g));
   const tenth = (share) => (Number.isNaN(share) ? TENTHS : 10 - Math.round(10 * share));
   return {
     group: Uint8Array.from(values, tenth),
-    names: [...Array.from({ length: TENTHS }, (_, g) => `${100 - 10 * g} %`), none],
+    names: [...Array.from({ length: TENTHS }, (_, g) => `${edge(g + 1)}–${edge(g)} %`), none],
     colour: (g) => (g === TENTHS ? FADED : AMOUNT + 10 - g),
   };
 }
@@ -46,7 +48,7 @@ const COLOURINGS = {
       const [unanswered, unasked] = [data.labels.length, data.labels.length + 1];
       return {
         group: data.predicted.map((g, row) => (data.correct[row] < 0 ? unasked : g < 0 ? unanswered : g)),
-        names: [...data.labels, "no answer", "no query"],
+        names: [...data.labels, "no answer", NOT_TESTED],
         colour: (g) => data.colours[g] ?? FADED,
       };
     },
@@ -56,19 +58,19 @@ const COLOURINGS = {
     fits: asked,
     make: () => ({
       group: data.correct.map((correct) => (correct < 0 ? 2 : 1 - correct)),
-      names: ["right", "wrong", "no query"],
+      names: ["right", "wrong", NOT_TESTED],
       colour: (g) => [1, 5, FADED][g],
     }),
   },
   confidence: {
     title: "confidence: share of the vote",
     fits: asked,
-    make: () => shares(data.confidence, "no query"),
+    make: () => shares(data.confidence, NOT_TESTED),
   },
   probability: {
-    title: "probability to be right",
+    title: "probability of being right",
     fits: data.probability.some((chance) => chance >= 0),
-    make: () => shares(data.probability, "no query"),
+    make: () => shares(data.probability, "no probability"),
   },
   agreement: {
     title: "neighbours with its label",

@@ -20,7 +20,7 @@ function unpacked(id) {
 // A distance, 65535 for 2, as similarity.
 const similarityOf = (far) => 1 - (far * 2) / 65535;
 
-// How to look up the neighbours of a row, nearest first: [{row, similarity}]; a row of −1 is not on the page.
+// How to look up the neighbours of a row, nearest first: [{row, similarity, rank}]; a row of −1 is not on the page.
 function lists({ rows, k, ids, distances }) {
   const slots = new Map([...array(Int32Array, rows)].map((row, slot) => [row, slot]));
   const near = array(Int32Array, ids);
@@ -29,7 +29,8 @@ function lists({ rows, k, ids, distances }) {
     const found = [];
     const start = (slots.get(row) ?? -1) * k;
     for (let i = start; i >= 0 && i < start + k; i++) {
-      if (near[i] !== -1) found.push({ row: Math.max(near[i], -1), similarity: similarityOf(far[i]) });
+      if (near[i] === -1) continue;
+      found.push({ row: Math.max(near[i], -1), similarity: similarityOf(far[i]), rank: i - start + 1 });
     }
     return found;
   };
@@ -48,7 +49,6 @@ const data = {
   hearts: raw.after.hearts,
   mistakes: raw.mistakes,
   voters: raw.queries.voters,
-  side: raw.side,
   label: array(Int32Array, raw.label),
   split: array(Uint8Array, raw.split),
   predicted: array(Int32Array, raw.predicted),
@@ -62,12 +62,11 @@ const data = {
 };
 
 const onPage = ({ row }) => row >= 0;
-const allAnswers = lists(raw.queries);
-
-const answers = (row) => allAnswers(row).filter(onPage);
+const answers = lists(raw.queries);
 const labelOf = (row) => data.labels[data.label[row]];
 
 const percent = (share) => `${(100 * share).toFixed(1)} %`;
+const grouped = (number) => number.toLocaleString("en");
 
 // A new element: `attributes` are set as they are, `children` are nodes or text.
 function make(tag, attributes = {}, ...children) {

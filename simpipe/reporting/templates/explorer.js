@@ -3,7 +3,7 @@
 const LARGE = innerWidth < 700 ? 160 : 192;
 const STRIP = 96;
 
-const explorer = { row: -1, found: [], near: [], beside: 0, visible: false };
+const explorer = { row: -1, found: [], near: [], title: "", beside: 0, visible: false };
 
 // The rows that the label and the file name leave.
 function explorable() {
@@ -18,19 +18,13 @@ function explorable() {
   return rows;
 }
 
-function large(row) {
-  const picture = make("div", { class: "picture", role: "img", "aria-label": `image of ${labelOf(row)}` });
-  paint(picture, row, LARGE);
-  return picture;
-}
-
 function drawChosen() {
   const { row } = explorer;
   const toMap = make("button", { type: "button" }, "Show on the map");
   toMap.addEventListener("click", () => choose(row));
   byId("explorer-chosen").replaceChildren(
     make("h3", {}, "Chosen"),
-    large(row),
+    picture(row, LARGE),
     make("figcaption", {}, ...describe(row), make("code", {}, named(data.paths[row], 70)), toMap),
   );
 }
@@ -40,13 +34,16 @@ function drawBeside() {
   const figure = byId("explorer-other");
   figure.hidden = !entry;
   if (!entry) return;
-  const { row, similarity } = entry;
+  const { row, similarity, rank } = entry;
   const go = make("button", { type: "button" }, "Go to it");
-  go.addEventListener("click", () => explore(row));
+  go.addEventListener("click", () => {
+    explore(row);
+    figure.querySelector("button").focus({ preventScroll: true });
+  });
   const close = make("span", {}, `similarity ${similarity.toFixed(3)}, distance ${(1 - similarity).toFixed(3)}`);
   figure.replaceChildren(
-    make("h3", {}, `Nearest ${explorer.beside + 1}`),
-    large(row),
+    make("h3", {}, `Nearest ${rank}`),
+    picture(row, LARGE),
     make("figcaption", {}, close, ...describe(row), make("code", {}, named(data.paths[row], 70)), go),
   );
   for (const [place, item] of [...byId("explorer-near").children].entries()) {
@@ -55,15 +52,15 @@ function drawBeside() {
 }
 
 // Same or another label, in words and a sign; without labels there is nothing to say.
-function nearEntry({ row, similarity }, place) {
+function nearEntry({ row, similarity, rank }, place) {
   const same = data.label[row] === data.label[explorer.row];
   const sign = data.labelled ? (same ? "= " : "≠ ") : "";
-  const picture = make("span", { class: "picture" });
-  paint(picture, row, STRIP);
+  const tile = make("span", { class: "picture" });
+  paint(tile, row, STRIP);
   const button = make("button", { type: "button", class: data.labelled && !same ? "other" : "same" });
-  button.append(picture, make("span", {}, sign, named(labelOf(row), 20)), make("small", {}, similarity.toFixed(3)));
+  button.append(tile, make("span", {}, sign, named(labelOf(row), 20)), make("small", {}, similarity.toFixed(3)));
   button.title = data.paths[row];
-  button.setAttribute("aria-label", `compare with nearest ${place + 1}: ${labelOf(row)}, similarity ${similarity.toFixed(3)}`);
+  button.setAttribute("aria-label", `compare with nearest ${rank}: ${labelOf(row)}, similarity ${similarity.toFixed(3)}`);
   button.addEventListener("click", () => {
     explorer.beside = place;
     drawBeside();
@@ -72,29 +69,22 @@ function nearEntry({ row, similarity }, place) {
 }
 
 function drawExplorer() {
-  const { row, near, found } = explorer;
+  const { row, near, title, found } = explorer;
   byId("explorer").dataset.row = row;
   const place = found.indexOf(row);
-  const counted = `${found.length.toLocaleString("en")} ${found.length === 1 ? "image" : "images"}`;
-  byId("explorer-place").textContent = place < 0 ? counted : `${(place + 1).toLocaleString("en")} of ${counted}`;
+  const counted = `${grouped(found.length)} ${found.length === 1 ? "image" : "images"}`;
+  byId("explorer-place").textContent = place < 0 ? counted : `${grouped(place + 1)} of ${counted}`;
   byId("explorer-previous").disabled = byId("explorer-next").disabled = !found.length;
   if (row < 0) return;
-  const same = near.filter((entry) => data.label[entry.row] === data.label[row]).length;
-  byId("explorer-told").textContent = !near.length
-    ? "No neighbours are stored for this image"
-    : data.labelled
-      ? `${same} of its ${near.length} nearest have the same label`
-      : `Its ${near.length} nearest`;
+  byId("explorer-told").textContent = title;
   byId("explorer-near").replaceChildren(...near.map(nearEntry));
   drawChosen();
   drawBeside();
 }
 
-// Take `row`; it is drawn when the section is on the screen.
+// Take `row`, beside its nearest after training, whatever the map shows; it is drawn when the section is seen.
 function explore(row) {
-  explorer.row = row;
-  explorer.near = row < 0 ? [] : neighbours(row).slice(0, NEAREST).filter(onPage);
-  explorer.beside = 0;
+  Object.assign(explorer, { row, beside: 0, ...(row < 0 ? { near: [], title: "" } : nearestIn(row, "after")) });
   if (explorer.visible) drawExplorer();
 }
 
@@ -122,8 +112,6 @@ function startExplorer() {
   byId("explorer-next").addEventListener("click", () => stepImage(1));
   explorer.found = explorable();
   explore(data.mistakes[0] ?? (data.n ? 0 : -1));
-  const follow = () => chosenRow() >= 0 && explore(chosenRow());
-  new MutationObserver(follow).observe(byId("panel"), { attributeFilter: ["data-row"] });
   addEventListener("beforeprint", drawExplorer);
   new IntersectionObserver(
     ([{ isIntersecting }]) => {

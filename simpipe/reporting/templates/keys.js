@@ -33,10 +33,11 @@ function next(row, [right, down]) {
 
 function bringIntoView(row) {
   const { x_range: xs, y_range: ys } = map.plot;
+  const { x, y } = layout(); // where it is going, should it be moving
   const outside = (range, value) => value < range.start || value > range.end;
-  if (!outside(xs, map.x[row]) && !outside(ys, map.y[row])) return;
-  setRange(xs, map.x[row], 1);
-  setRange(ys, map.y[row], 1);
+  if (!outside(xs, x[row]) && !outside(ys, y[row])) return;
+  setRange(xs, x[row], 1);
+  setRange(ys, y[row], 1);
   writeNames();
 }
 
@@ -44,9 +45,7 @@ function go(direction) {
   const row = chosenRow();
   const box = map.view.frame.bbox;
   const to = row < 0 ? nearest(box.hcenter, box.vcenter, Infinity) : next(row, direction);
-  if (to < 0) return;
-  choose(to, false);
-  bringIntoView(to);
+  if (to >= 0) choose(to, false);
 }
 
 function startKeys() {

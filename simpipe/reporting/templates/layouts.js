@@ -1,6 +1,7 @@
 // The layouts of the map, after and before training, and the way from one to the other.
 
 const MOVING = 300; // milliseconds
+const MARGIN = 0.06;
 const MOST_MOVING = 20_000;
 
 const layouts = {};
@@ -21,13 +22,27 @@ function setPlaces(x, y) {
   source("points").data = { ...source("points").data, x, y };
 }
 
+// Show the whole of a layout, with a margin; the tool bar's reset comes back to it.
+function fit({ x, y }) {
+  const { x_range: xs, y_range: ys } = map.plot;
+  for (const [range, values] of data.n ? [[xs, x], [ys, y]] : []) {
+    const sorted = values.slice().sort();
+    const [low, high] = [sorted[0], sorted.at(-1)];
+    const margin = MARGIN * (high - low) || 1;
+    const [start, end] = [low - margin, high + margin];
+    range.setv({ start, end, reset_start: start, reset_end: end });
+  }
+}
+
 // Move the points to a layout: at once where they are many, or where the reader wants no motion.
 function move(goal, arrived) {
   const from = { x: map.x, y: map.y };
   const began = performance.now();
+  map.moving = began; // a later move ends this one
   const still = data.n > MOST_MOVING || matchMedia("(prefers-reduced-motion: reduce)").matches;
   const mix = (a, b, share) => a.map((value, row) => value + (b[row] - value) * share);
   const step = () => {
+    if (map.moving !== began) return;
     const share = still ? 1 : Math.min(1, (performance.now() - began) / MOVING);
     if (share < 1) {
       const eased = share * share * (3 - 2 * share);
@@ -50,13 +65,13 @@ function showLayout(name) {
   for (const part of document.querySelectorAll("#map [data-layout]")) part.hidden = part.dataset.layout !== name;
   for (const layer of ["mistakes", "near", "chosen"]) setPoints(layer, []);
   source("names").data = { x: [], y: [], text: [] };
-  move(layout(name), () => {
-    if (map.layout !== name) return;
+  showCard(-1);
+  fit(layout());
+  move(layout(), () => {
     shade();
     ringMistakes();
     writeNames();
-    const row = chosenRow();
-    if (row >= 0) choose(row, false);
+    if (chosenRow() >= 0) showChosen(chosenRow());
   });
 }
 
@@ -75,5 +90,6 @@ function startLayouts() {
   }
   map.layout = "after";
   ({ x: map.x, y: map.y } = layout());
+  fit(layout());
   shade();
 }

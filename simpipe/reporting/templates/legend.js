@@ -5,25 +5,31 @@ const SEARCHED_FROM = 12;
 function legend() {
   const { group, names, colour, sorted } = colouring(map.by);
   const total = new Array(names.length).fill(0);
+  const tested = new Array(names.length).fill(0);
   const wrong = new Array(names.length).fill(0);
   for (let row = 0; row < data.n; row++) {
     total[group[row]]++;
+    if (data.correct[row] >= 0) tested[group[row]]++;
     if (data.correct[row] === 0) wrong[group[row]]++;
   }
   const order = names.map((_, g) => g).filter((g) => total[g]);
   // the rest, which is no label or group, stands last
   const rest = (g) => sorted && (data.hearts[g] ?? -1) < 0;
   if (sorted) order.sort((a, b) => rest(a) - rest(b) || wrong[b] - wrong[a] || total[b] - total[a]);
-  const entry = (g) => legendEntry(g, names[g], colour(g), total[g], map.by === "outcome" ? 0 : wrong[g]);
+  const mistaken = (g) => {
+    if (!wrong[g] || map.by === "outcome") return "";
+    const of = tested[g] < total[g] ? `/${grouped(tested[g])}` : "";
+    return ` · ${grouped(wrong[g])}${of} wrong`;
+  };
+  const entry = (g) => legendEntry(g, names[g], colour(g), grouped(total[g]) + mistaken(g));
   byId("legend-list").replaceChildren(...order.map(entry));
   byId("label-name").closest("label").hidden = order.length < SEARCHED_FROM;
   byId("label-name").value = "";
   focusChanged();
 }
 
-function legendEntry(g, name, colour, total, wrong) {
+function legendEntry(g, name, colour, counts) {
   const button = make("button", { type: "button" });
-  const counts = wrong ? `${total} · ${wrong} wrong` : `${total}`;
   button.append(make("i", { class: `swatch colour${colour}` }), named(name, 28), make("small", {}, counts));
   button.addEventListener("click", () => {
     if (!map.only.delete(g)) map.only.add(g);
@@ -60,7 +66,7 @@ function colourBy(name, groups = []) {
   legend();
 }
 
-// Show only these labels, others grey; used by the matrix.
+// Show only these labels, others grey; used by the matrix and the groups.
 const focusLabels = (labels) => colourBy("label", labels);
 
 function startLegend() {
@@ -80,7 +86,7 @@ function startLegend() {
   for (const button of document.querySelectorAll("[data-group]")) {
     button.addEventListener("click", () => {
       focusLabels([Number(button.dataset.group)]);
-      byId("map").scrollIntoView({ block: "start" });
+      goTo("map", byId("legend-list").querySelector("[aria-pressed=true]"));
     });
   }
   colourBy("label");

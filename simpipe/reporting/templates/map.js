@@ -23,6 +23,8 @@ function recolour() {
   for (const name of ["faded", "bright"]) {
     const drawn = seenOf.map((seen, g) => seen !== HIDDEN && (codeOf[g] === FADED) === (name === "faded"));
     source(name).booleans = Array.from(group, (g) => drawn[g]);
+    // WebGL works through all points, drawn or not.
+    map.plot.select_one(`${name}_points`).visible = drawn.includes(true);
   }
   ringMistakes();
   writeNames();
@@ -31,7 +33,8 @@ function recolour() {
 // Wrong is never told by colour alone.
 function ringMistakes() {
   const rows = [];
-  for (let row = 0; row < data.n && byId("rings")?.checked; row++) {
+  const wanted = byId("rings")?.checked;
+  for (let row = 0; wanted && row < data.n; row++) {
     if (data.correct[row] === 0 && map.seen[row] === SHOWN) rows.push(row);
   }
   setPoints("mistakes", rows);
@@ -91,14 +94,13 @@ function showCard(row, sx, sy) {
   if (row < 0) return;
   if (card.dataset.row !== String(row)) {
     card.dataset.row = row;
-    const picture = make("div", { class: "picture" });
-    paint(picture, row, 96);
-    card.replaceChildren(picture, make("div", {}, ...describe(row)));
+    card.replaceChildren(picture(row, 96), make("div", {}, ...describe(row)));
   }
   const box = map.view.el.getBoundingClientRect();
+  const [wide, high] = [card.offsetWidth, card.offsetHeight];
   const [left, top] = [box.left + sx + 16, box.top + sy + 16];
-  card.style.left = `${Math.max(4, Math.min(left, innerWidth - card.offsetWidth - 8))}px`;
-  card.style.top = `${top + card.offsetHeight > innerHeight ? top - card.offsetHeight - 32 : top}px`;
+  card.style.left = `${Math.max(4, left + wide > box.right ? left - wide - 32 : left)}px`;
+  card.style.top = `${top + high > innerHeight ? top - high - 32 : top}px`;
 }
 
 // What is drawn on the map follows the colours of the page.

@@ -1,6 +1,6 @@
 // The mistakes: the query, the gallery images nearest to it, the nearest one of the true label.
 
-const PAGE = 50;
+const PAGE = 20;
 
 const evidence = {
   kinds: new Map(Object.entries(raw.evidence.kinds)),
@@ -10,35 +10,33 @@ const evidence = {
 
 const mistakes = { kind: "all", pair: null, rows: [], shown: 0 };
 
-function picture(row, caption, note) {
+function captioned(row, caption, note) {
   return make("figure", {}, thumb(row), make("figcaption", {}, caption, make("small", {}, note)));
 }
 
 // The nearest image of the true label among the stored answers, or any image of it to compare with.
 function trueSide(row, found) {
-  const rank = found.findIndex((vote) => data.label[vote.row] === data.label[row]);
-  if (rank >= 0) {
-    return picture(found[rank].row, named(labelOf(row), 24), `rank ${rank + 1}, ${found[rank].similarity.toFixed(3)}`);
-  }
+  const own = found.find((vote) => data.label[vote.row] === data.label[row]);
+  if (own) return captioned(own.row, named(labelOf(row), 24), `rank ${own.rank}, ${own.similarity.toFixed(3)}`);
   const train = data.splits.indexOf("train");
   const example = data.label.findIndex((label, other) => label === data.label[row] && data.split[other] === train);
-  const why = found.length ? `not among the ${found.length} nearest` : "no neighbours stored";
+  const of = found.every(onPage) ? `the ${found.length} nearest` : "the nearest on this page";
+  const why = found.length ? `not among ${of}` : "no neighbours stored";
   return example < 0
     ? make("p", { class: "empty" }, "no image of this label in train")
-    : picture(example, named(labelOf(row), 24), `${why}; an example`);
+    : captioned(example, named(labelOf(row), 24), `${why}; an example`);
 }
 
 // How sure the answer was: the calibrated probability where there is one, and how the nearest voted.
-function sureness(row, found) {
+function sureness(row, votes) {
   const chance = evidence.probability.get(String(row));
-  const votes = found.slice(0, data.voters);
   const agree = votes.filter((vote) => data.label[vote.row] === data.predicted[row]).length;
   const said = chance === undefined ? [] : [`${percent(chance)} sure`];
   if (votes.length) said.push(`${agree} of ${votes.length} nearest agree`);
   return said.join(" · ");
 }
 
-function mistakeTitle(row, found) {
+function mistakeTitle(row, found, votes) {
   const line = make("p", {});
   if (data.correct[row] === 0) {
     line.append("✗ ", named(labelOf(row), 40), " taken for ");
@@ -47,24 +45,23 @@ function mistakeTitle(row, found) {
     const near = found.length ? ` at similarity ${found[0].similarity.toFixed(3)}` : "";
     line.append("– ", named(labelOf(row), 40), ` would be right, and is called unknown${near}`);
   }
-  line.append(make("small", {}, ` ${sureness(row, found)}`));
+  line.append(make("small", {}, ` ${sureness(row, votes)}`));
   for (const title of evidence.also.get(String(row)) ?? []) line.append(" ", make("small", { class: "badge" }, title));
   return line;
 }
 
 function mistakeEntry(row) {
   const found = answers(row);
-  const votes = found
-    .slice(0, data.voters)
-    .map((vote) => picture(vote.row, named(labelOf(vote.row), 24), vote.similarity.toFixed(3)));
+  const votes = found.slice(0, data.voters).filter(onPage);
+  const voter = (vote) => captioned(vote.row, named(labelOf(vote.row), 24), vote.similarity.toFixed(3));
   const shown = make("div", { class: "evidence" });
   shown.append(
     make("div", { class: "query" }, thumb(row, 96)),
-    make("div", { class: "votes" }, make("h4", {}, "nearest"), ...votes),
+    make("div", { class: "votes" }, make("h4", {}, "nearest"), ...votes.map(voter)),
     make("div", { class: "truth" }, make("h4", {}, "true label"), trueSide(row, found)),
   );
   const item = make("li", { "data-row": row, tabindex: "-1" });
-  item.append(mistakeTitle(row, found), make("code", {}, named(data.paths[row], 70)), shown);
+  item.append(mistakeTitle(row, found, votes), make("code", {}, named(data.paths[row], 70)), shown);
   return item;
 }
 
@@ -72,7 +69,16 @@ function moreMistakes() {
   const next = mistakes.rows.slice(mistakes.shown, mistakes.shown + PAGE);
   byId("mistake-list").append(...next.map(mistakeEntry));
   mistakes.shown += next.length;
-  byId("more-mistakes").hidden = mistakes.shown >= mistakes.rows.length;
+  const left = mistakes.rows.length - mistakes.shown;
+  byId("more-mistakes").hidden = !left;
+  byId("more-mistakes").textContent = left > PAGE ? `Show ${PAGE} more of ${grouped(left)}` : `Show ${left} more`;
+}
+
+// Of all mistakes, one is in the order of the tab key.
+function atHand(item) {
+  byId("mistake-list").querySelector(":scope > [tabindex='0']")?.setAttribute("tabindex", "-1");
+  item?.setAttribute("tabindex", "0");
+  return item;
 }
 
 function filterMistakes() {
@@ -91,7 +97,7 @@ function filterMistakes() {
     if (about) about.hidden = button.dataset.show !== kind;
   }
   moreMistakes();
-  byId("mistake-list").firstChild?.setAttribute("tabindex", "0");
+  atHand(byId("mistake-list").firstChild);
 }
 
 function choosePair(cell) {
@@ -99,7 +105,7 @@ function choosePair(cell) {
   mistakes.kind = "all";
   filterMistakes();
   focusLabels(mistakes.pair);
-  byId("mistakes").scrollIntoView({ block: "start" });
+  goTo("mistakes", byId("mistake-list").firstChild);
 }
 
 const STEPS = { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1 };
@@ -111,11 +117,13 @@ function stepThrough(event) {
   if (!step || !current) return;
   event.preventDefault();
   if (step > 0 && !current.nextSibling) moreMistakes();
-  const next = step > 0 ? current.nextSibling : current.previousSibling;
-  if (!next) return;
-  current.setAttribute("tabindex", "-1");
-  next.setAttribute("tabindex", "0");
-  next.focus();
+  atHand((step > 0 ? current.nextSibling : current.previousSibling) ?? current).focus();
+}
+
+function clearPair() {
+  mistakes.pair = null;
+  if (map.by === "label") focusLabels([]);
+  byId("mistake-filters").querySelector("[data-show][aria-pressed=true]").focus();
 }
 
 function startMistakes() {
@@ -124,13 +132,14 @@ function startMistakes() {
     const button = target.closest("button");
     if (!button) return;
     if (button.dataset.show) mistakes.kind = button.dataset.show;
-    else {
-      mistakes.pair = null;
-      focusLabels([]);
-    }
+    else clearPair();
     filterMistakes();
   });
-  byId("more-mistakes").addEventListener("click", moreMistakes);
+  byId("more-mistakes").addEventListener("click", () => {
+    const first = mistakes.shown;
+    moreMistakes();
+    atHand(byId("mistake-list").children[first])?.focus({ preventScroll: true });
+  });
   byId("mistake-list").addEventListener("keydown", stepThrough);
   for (const cell of document.querySelectorAll("[data-true]")) {
     cell.addEventListener("click", () => choosePair(cell));

@@ -20,6 +20,13 @@ function hintAtMore() {
   bar.classList.toggle("more-right", bar.scrollLeft + bar.clientWidth < bar.scrollWidth - 4);
 }
 
+// Go to another section and hand the focus to a part of it; the browser's Back returns.
+function goTo(section, part) {
+  history.pushState(null, "");
+  byId(section).scrollIntoView({ block: "start" });
+  part?.focus({ preventScroll: true });
+}
+
 function startNavigation() {
   let waiting = false;
   addEventListener(

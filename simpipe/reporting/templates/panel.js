@@ -11,16 +11,23 @@ function neighbourEntry({ row, similarity }, label) {
   return make("li", { class: same ? "same" : "other", "data-row": row }, thumb(row, 56), text);
 }
 
-// What the list of neighbours is, in one line.
-function neighbourTitle(row, near, absent) {
-  if (!near.length && !absent) return "No neighbours are stored for this image.";
+// What the list of neighbours in a layout is, in one line; `absent` are not on this page.
+function neighbourTitle(row, near, absent, layout) {
+  if (!near.length) return absent ? "None of its nearest is on this page" : "No neighbours are stored for this image";
   const same = near.filter((entry) => data.label[entry.row] === data.label[row]).length;
   const alike = data.labelled ? "with the same label" : "in the same group";
   // images in no group have none in common
   const counted = data.hearts[data.label[row]] < 0 ? "" : `: ${same} of ${near.length} ${alike}`;
-  const left = absent ? `; ${absent} more are not on this page` : "";
-  const space = map.layout === "before" ? "before training" : "in the embedding space";
+  const left = absent ? `; ${absent} more ${absent === 1 ? "is" : "are"} not on this page` : "";
+  const space = layout === "before" ? "before training" : "in the embedding space";
   return `Nearest ${space}${counted}${left}`;
+}
+
+// The nearest images in a layout that are on this page, and what they are, in one line.
+function nearestIn(row, layout) {
+  const all = neighbours(row, layout).slice(0, NEAREST);
+  const near = all.filter(onPage);
+  return { near, title: neighbourTitle(row, near, all.length - near.length, layout) };
 }
 
 // How many of the neighbours training kept; empty where there is nothing to compare with.
@@ -32,28 +39,34 @@ function keptText(row, near) {
   return `${kept} of ${near.length} also nearest ${other} training.`;
 }
 
-// Show `row` in the panel and on the map, and bring them into view if asked.
-function choose(row, scroll = true) {
-  const all = neighbours(row).slice(0, NEAREST);
-  const near = all.filter(onPage);
-  const picture = make("div", { class: "picture", role: "img", "aria-label": `image of ${labelOf(row)}` });
-  paint(picture, row, 144);
+// Show `row` in the panel and on the map.
+function showChosen(row) {
+  const panel = byId("panel");
+  const { near, title } = nearestIn(row, map.layout);
   const path = make("code", {}, named(data.paths[row], 70));
   const list = make("ol", {}, ...near.map((entry) => neighbourEntry(entry, data.label[row])));
-  const title = neighbourTitle(row, near, all.length - near.length);
   const kept = keptText(row, near);
-  byId("panel").replaceChildren(
-    make("div", { class: "subject" }, picture, make("div", {}, ...describe(row), path)),
+  const focused = panel.contains(document.activeElement);
+  panel.replaceChildren(
+    make("div", { class: "subject" }, picture(row, 144), make("div", {}, ...describe(row), path)),
     make("h3", {}, title),
     ...(kept ? [make("p", { class: "kept" }, kept)] : []),
     list,
   );
-  byId("panel").dataset.row = row;
+  panel.dataset.row = row;
+  if (focused) (panel.querySelector(".thumb") ?? panel).focus({ preventScroll: true });
   const answer = data.correct[row] === 0 ? `, wrong, taken for ${data.labels[data.predicted[row]] ?? "nothing"}` : "";
   byId("said").textContent = `${labelOf(row)}${answer}. ${title}.`;
   setPoints("near", near.map((entry) => entry.row));
   setPoints("chosen", [row]);
-  if (scroll) byId("map").scrollIntoView({ block: "start" });
+}
+
+// Show `row` everywhere, and go to the map if asked.
+function choose(row, travel = true) {
+  showChosen(row);
+  bringIntoView(row);
+  explore(row);
+  if (travel) goTo("map", byId("panel"));
 }
 
 function clearChoice() {
@@ -72,10 +85,10 @@ function startPanel() {
     event.preventDefault();
     const wanted = byId("image-name").value.trim().toLowerCase();
     const found = wanted ? data.paths.flatMap((path, row) => (path.toLowerCase().includes(wanted) ? [row] : [])) : [];
-    byId("find-result").textContent = wanted ? `${found.length} found` : "";
-    if (!found.length) return;
     // The same search again goes on to the next.
-    const current = found.indexOf(chosenRow());
-    choose(found[(current + 1) % found.length], false);
+    const next = (found.indexOf(chosenRow()) + 1) % found.length;
+    const place = found.length > 1 ? `${grouped(next + 1)} of ` : "";
+    byId("find-result").textContent = wanted ? `${place}${grouped(found.length)} found` : "";
+    if (found.length) choose(found[next], false);
   });
 }

@@ -3,13 +3,15 @@
 for (const button of document.querySelectorAll(".thumb")) prepare(button);
 startTables();
 startThresholds();
-startPanel();
 startNavigation();
 startMap().then(() => {
+  startPanel();
   startMistakes();
   startExplorer();
   document.body.dataset.ready = "yes";
+  setTimeout(loadSheets, 1000);
 });
 addEventListener("beforeprint", () => {
+  for (const button of document.querySelectorAll(".thumb")) paintThumb(button);
   for (const details of document.querySelectorAll("details")) details.open = true;
 });

@@ -8,7 +8,6 @@ function wilson(hits, of) {
   return [Math.max(0, centre - half), Math.min(1, centre + half)];
 }
 
-const grouped = (number) => number.toLocaleString("en");
 const ratio = (hits, of) => (of ? percent(hits / of) : "–");
 const outOf = (hits, of, noun) => `${grouped(hits)} of ${grouped(of)} ${noun}${of === 1 ? "" : "s"}`;
 

@@ -5,10 +5,20 @@ const sheetUrls = new Map();
 
 function sheetUrl(sheet) {
   if (!sheetUrls.has(sheet)) {
-    const bytes = Uint8Array.from(atob(byId(`sheet${sheet}`).textContent), (c) => c.charCodeAt(0));
-    sheetUrls.set(sheet, URL.createObjectURL(new Blob([bytes], { type: "image/webp" })));
+    const file = new Blob([bytes(byId(`sheet${sheet}`).textContent)], { type: "image/webp" });
+    sheetUrls.set(sheet, URL.createObjectURL(file));
   }
   return sheetUrls.get(sheet);
+}
+
+// Load the sheets one by one, without decoding them: a printer does not wait for what is not loaded.
+const loaded = [];
+function loadSheets() {
+  if (!byId(`sheet${loaded.length}`)) return;
+  const image = new Image();
+  image.src = sheetUrl(loaded.length);
+  loaded.push(image);
+  setTimeout(loadSheets, 100);
 }
 
 // Draw the picture of `row` into `element`, `size` CSS pixels each way.
@@ -25,20 +35,26 @@ function paint(element, row, size) {
   element.style.backgroundPosition = `${-(place % 16) * size}px ${-Math.floor(place / 16) * size}px`;
 }
 
+// A picture that is only looked at.
+function picture(row, size) {
+  const element = make("div", { class: "picture", role: "img", "aria-label": `image of ${labelOf(row)}` });
+  paint(element, row, size);
+  return element;
+}
+
 const THUMB = 64;
 
+function paintThumb(button) {
+  inView.unobserve(button);
+  paint(button, Number(button.dataset.row), Number(button.dataset.size ?? THUMB));
+}
+
 const inView = new IntersectionObserver(
-  (entries) => {
-    for (const { isIntersecting, target } of entries) {
-      if (!isIntersecting) continue;
-      inView.unobserve(target);
-      paint(target, Number(target.dataset.row), Number(target.dataset.size ?? THUMB));
-    }
-  },
+  (entries) => entries.filter(({ isIntersecting }) => isIntersecting).forEach(({ target }) => paintThumb(target)),
   { rootMargin: "300px" },
 );
 
-// Give a picture its name and its place in the queue.
+// Give a picture that can be chosen its name and its place in the queue.
 function prepare(button) {
   const row = Number(button.dataset.row);
   button.title = `${labelOf(row)}\n${data.paths[row]}`;
