@@ -181,16 +181,16 @@ def _first(
     steps = []
     if kinds["collapse"]:
         steps.append("the embedding collapsed: lower train.lr, or take another train.loss")
-    elif advice:
-        steps.append(advice[0].lower() + advice[1:].rstrip("."))
     for kind, what in (
         ("label_error", "look at the likely label errors: {count}"),
-        ("duplicate_conflict", "decide on copies under two labels: {count}"),
+        ("duplicate_conflict", "decide on copies under two labels; pairs: {count}"),
         ("leak", "take copies of training images out of the test: {count}"),
         ("merge", "ask whether two labels are one; pairs: {count}"),
     ):
         if kinds[kind]:
             steps.append(what.format(count=kinds[kind]))
+    if advice and not kinds["collapse"]:
+        steps.insert(2, advice[0].lower() + advice[1:].rstrip("."))
     pairs = [row for row in classes if row["count_1"] and int(row["count_1"]) >= NOTABLE_PAIR]
     if pairs:
         worst = max(pairs, key=lambda row: int(row["count_1"]))

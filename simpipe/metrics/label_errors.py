@@ -113,7 +113,7 @@ def label_errors(
             float(score[row]),
             f"its neighbours are like those of {names[suggested[row]]}, not of {names[labels[row]]}"
             + _tally(ids[row], labels, labels[row], suggested[row], names)
-            + ("; training did not change it" if lasting[row] else "")
+            + ("; so it is after training" if lasting[row] else "")
             + ("; confident learning agrees" if agrees[row] else ""),
             row=int(row),
             other_label=names[suggested[row]],

@@ -9,7 +9,8 @@ LABELLED = (
     ("evaluate/classes.csv", "Recall, precision and F1 of each label, with intervals."),
     (
         "report/mistakes.csv",
-        "Each mistake, with its kinds, its probability, and the images that voted with their similarity.",
+        "Each mistake, and each right answer that the threshold turns away (wrong = no), with its kinds, its "
+        "probability, and the images that voted with their similarity.",
     ),
     ("evaluate/findings.csv", "Likely label errors, duplicates, conflicts, leaks and all other findings."),
     ("calibrate/calibration.json", "The thresholds with what they do, and the probability of an answer."),

@@ -13,8 +13,8 @@ from simpipe.reporting.thresholds import asked, known_queries, match_distances
 MOST = 5_000
 """Of each kind, so many are listed on the page."""
 KINDS = {
-    "confident": (
-        "confident and wrong",
+    "unanimous": (
+        "the nearest agree",
         "All {voters} nearest agree on the wrong label: is the image's own label right?",
     ),
     "tie": (
@@ -28,7 +28,7 @@ KINDS = {
     "rejected": (
         "rejected though known",
         "Farther from the training images than the threshold for {asked} allows, so that it is called "
-        "unknown: also images whose answer would be right. Set the threshold lower to answer more.",
+        "unknown: also images whose answer would be right. A larger distance (Thresholds) answers more.",
     ),
 }
 """Each kind: its name, and what it means."""
@@ -70,7 +70,7 @@ def kinds(content: Content) -> dict[str, np.ndarray]:
     lead = np.array([_lead(row, own) for row, own in zip(votes.tolist(), answer.tolist(), strict=True)], int)
     full = (votes == answer[:, None]).all(axis=1) & (answer >= 0) & (votes.shape[1] > 0)
     masks = {
-        "confident": wrong & full,
+        "unanimous": wrong & full,
         "tie": wrong & (lead <= 1) & (answer >= 0),
         "far": wrong & ~(label == truth[:, None]).any(axis=1),
         "rejected": rejected(content),

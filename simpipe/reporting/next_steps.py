@@ -28,10 +28,10 @@ def next_steps(content: Content) -> list[Step]:
     """The most useful things to do, most useful first."""
     candidates = (
         collapsed(content),
-        training(content),
-        shortcut(content),
         wrong_labels(content),
         conflicts(content),
+        training(content),
+        shortcut(content),
         confusions(content),
         small_classes(content),
         never_found(content),
@@ -77,8 +77,8 @@ def wrong_labels(content: Content) -> Iterator[Step]:
 def conflicts(content: Content) -> Iterator[Step]:
     number_of = kinds(content)
     if number_of["duplicate_conflict"]:
-        pairs = count(number_of["duplicate_conflict"], "copy", "copies")
-        yield Step(f"Decide on {pairs} of one image under two labels.", "findings-duplicate_conflict")
+        pairs = count(number_of["duplicate_conflict"], "pair")
+        yield Step(f"Decide on {pairs} of copies under two labels.", "findings-duplicate_conflict")
     if number_of["leak"]:
         images = count(number_of["leak"], "test image")
         yield Step(f"Look at {images} with a near-copy in train: this flatters the result.", "findings-leak")

@@ -84,11 +84,19 @@ def worth(content: Content) -> str:
     if outcome == "no interval":
         return f"There are too few labels to tell what {subject} changed."
     said = (
-        f"made no measurable difference to {source}"
+        f"made no measurable difference to {gain['metric']} of {source}{ranking(content, gain['block'])}"
         if outcome == "no measurable difference"
         else f"is {outcome} than {source} by {points(gain['value']).lstrip('+-')}"
     )
     return f"{subject[0].upper()}{subject[1:]} {said}."
+
+
+def ranking(content: Content, block: str) -> str:
+    """What was gained all the same, in how images are ranked; empty where nothing was."""
+    for gain in content.metrics.get("gain") or []:
+        if (gain["block"], gain["metric"]) == (block, "map@r") and judge(gain) == "better":
+            return f", but raised map@r by {points(gain['value']).lstrip('+')}"
+    return ""
 
 
 def linear_map_note(content: Content) -> str:

@@ -102,7 +102,7 @@ def write_mistakes(path: Path, content: "Content") -> None:
     """One row for each wrong answer and for each known image that the working threshold turns away.
 
     The surest answer first. `vote` is the share of the vote, `probability` that of being right as calibration
-    has it; `confident`, `tie`, `far` and `rejected` are the kinds of the page; `true_label_rank` counts from
+    has it; `unanimous`, `tie`, `far` and `rejected` are the kinds of the page; `true_label_rank` counts from
     1, and is empty where the label is not among the stored neighbours.
     """
     from simpipe.reporting.mistakes import columns, table

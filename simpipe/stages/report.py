@@ -201,9 +201,9 @@ def _labels(ctx: Context, samples: "Samples") -> dict[str, Any]:
     import pandas as pd
 
     names = [label["name"] for label in read_json(ctx.path("ingest/labels.json"))["labels"]]
+    table = pd.read_parquet(ctx.path("evaluate/clusters.parquet"))
     if names:
         return {"labels": names, "label_id": samples.label_id}
-    table = pd.read_parquet(ctx.path("evaluate/clusters.parquet"))
     cluster = table["cluster"].to_numpy()
     count = int(cluster.max(initial=-1)) + 1
     return {

@@ -1,16 +1,19 @@
 """A small data set and one finished run of the real pipeline, shared by the tests of this folder."""
 
+import fcntl
 import json
 import os
 import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from warm import Ended, shared
 
 COLOURS = {"azure": (40, 120, 230), "brick": (190, 60, 40), "cream": (240, 225, 170), "dill": (60, 130, 60)}
 PER_LABEL = 14
@@ -28,22 +31,54 @@ def draw(colour: tuple[int, int, int], seed: int) -> Image.Image:
     return Image.fromarray(picture)
 
 
-def simpipe(*arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the real command, with these environment variables besides."""
-    command = [sys.executable, "-c", "from simpipe.cli import main; main()", *map(str, arguments)]
-    return run(command, cwd, environment)
+def simpipe(
+    *arguments: object, cwd: Path, code: str = "", **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the real command, after `code` in the same process, with these environment variables besides."""
+    if decides_the_start(environment):
+        script = f"{code}\nfrom simpipe.cli import main; main()"
+        return anew(["-c", script, *map(str, arguments)], cwd, environment)
+    server = shared(heavy=True, stages=not code)
+    return ended(server.run(*arguments, cwd=cwd, code=code, environment=environment))
+
+
+def driven(code: str, *arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the real command after `code`, which may call the functions of driver_hooks.py."""
+    return simpipe(*arguments, cwd=cwd, code=f"from driver_hooks import *\n{code}", **environment)
 
 
 def toy(*arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the real command with the stages of toy_stages.py."""
-    return run([sys.executable, str(TOYS), *map(str, arguments)], cwd, environment)
+    if decides_the_start(environment):
+        return anew([str(TOYS), *map(str, arguments)], cwd, environment)
+    server = shared("import toy_stages; toy_stages.install()")
+    return ended(server.run(*arguments, cwd=cwd, environment=environment))
 
 
-def run(command: list[str], cwd: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    variables = {**os.environ, **environment}
+def decides_the_start(environment: Mapping[str, str]) -> bool:
+    """Whether some of it is looked at only when the interpreter starts or a library is imported."""
+    looked_at = ("PYTHON", "LC_", "OMP_", "OPENBLAS_", "TF_", "TERM", "NO_COLOR", "FORCE_COLOR")
+    return any(name.startswith(looked_at) for name in environment)
+
+
+def anew(
+    command: list[str], cwd: Path, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run the interpreter itself."""
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     return subprocess.run(
-        command, cwd=cwd, env=variables, capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, *command],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": path.rstrip(os.pathsep), **(environment or {})},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
+
+
+def ended(by: Ended) -> subprocess.CompletedProcess[str]:
+    return subprocess.CompletedProcess(["simpipe"], by.code, by.stdout, by.stderr)
 
 
 def proposed(stderr: str, **words: str) -> list[str]:
@@ -70,19 +105,31 @@ def make_data(root: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `data/` and the finished run `runs/quick`."""
-    place = tmp_path_factory.mktemp("finished")
-    make_data(place / "data")
-    result = simpipe("run", "data", "--config", "quick", "--json", cwd=place)
-    assert len(executed(result)) == 7, result.stderr
-    return place
+    """A folder with `data/` and the finished run `runs/quick`, made by one of the workers for all."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    with (shared / "finished.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the others wait until it is there
+        if not (shared / "finished").is_dir():
+            making = tmp_path_factory.mktemp("making") / "finished"
+            make_data(making / "data")
+            command = ["-c", "from simpipe.cli import main; main()", "run", "data", "--config", "quick"]
+            result = anew([*command, "--json"], making)
+            assert len(executed(result)) == 7, result.stderr
+            making.rename(shared / "finished")
+    return copy_of(shared / "finished", tmp_path_factory.mktemp("finished") / "own")
 
 
 @pytest.fixture
 def place(finished: Path, tmp_path: Path) -> Path:
-    """A copy of `finished` that a test may spoil; its run is about its own copy of the data."""
-    copy = tmp_path / "copy"
-    shutil.copytree(finished, copy, copy_function=shutil.copy2)
+    """A copy of `finished` that a test may spoil."""
+    return copy_of(finished, tmp_path / "copy")
+
+
+def copy_of(place: Path, copy: Path) -> Path:
+    """A copy whose run is about its own copy of the data."""
+    shutil.copytree(place, copy, copy_function=shutil.copy2)
     described = json.loads((copy / "runs/quick/run.json").read_text())
     (copy / "runs/quick/run.json").write_text(json.dumps({**described, "source": str(copy / "data")}))
     return copy

@@ -1,9 +1,8 @@
-"""What can be done to the real command from inside its process, before it starts; see `driven`."""
+"""What can be done to the real command from inside its process, before it starts; see `conftest.driven`."""
 
 import json
 import multiprocessing
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,20 +11,6 @@ from pathlib import Path
 from simpipe import stages
 from simpipe.engine import child
 from simpipe.engine.stage import Context, Stage, keys_read
-
-
-def driven(code: str, *arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the real command after `code`, which may call the functions of this module."""
-    script = f"from driver_hooks import *\n{code}\nfrom simpipe.cli import main; main()"
-    return subprocess.run(
-        [sys.executable, "-c", script, *map(str, arguments)],
-        cwd=cwd,
-        env={**os.environ, **environment, "PYTHONPATH": str(Path(__file__).parent)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
 
 
 def around(name: str, act: Callable[[Context, Callable[[Context], None]], None]) -> None:

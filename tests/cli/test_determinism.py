@@ -7,8 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import executed, simpipe
-from driver_hooks import driven
+from conftest import driven, executed, simpipe
 from run_digests import digest, digests
 
 from simpipe.engine.stage import covers

@@ -37,8 +37,9 @@ def mounting(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 @pytest.mark.usefixtures("mounting")
-@pytest.mark.parametrize("size", ["16k", "200k", "1m"])
-def test_a_disk_that_is_too_small_or_full(tmp_path, size):
+@pytest.mark.parametrize(("size", "to"), [("16k", "sampler"), ("200k", "sampler"), ("1m", "train")])
+def test_a_disk_that_is_too_small_or_full(tmp_path, size, to):
+    """It is full in ingest, after it, and in train; then there is room, and the command goes on."""
     make_data(tmp_path / "data")
     (tmp_path / "runs").mkdir()
     script = f"""
@@ -47,7 +48,7 @@ def test_a_disk_that_is_too_small_or_full(tmp_path, size):
         echo code $?
         simpipe status || true
         mount -o remount,size=200m runs
-        simpipe run data --config quick --to index
+        simpipe run data --config quick --to {to}
         find runs -path runs/.cache -prune -o -name '.?*' -print
     """
     result = in_namespace(script, tmp_path)

@@ -354,7 +354,7 @@ def _read(terminal: int) -> bytes:
 def test_stopping_the_real_training_and_going_on_ends_in_the_same_bytes(finished, tmp_path):
     shutil.copytree(finished / "data", tmp_path / "data")
     shutil.copytree(finished / "runs/.cache", tmp_path / "runs/.cache")
-    long = ["--config", "quick", "--to", "train", "--set", "train.epochs=80", "--set", "train.patience=80"]
+    long = ["--config", "quick", "--to", "train", "--set", "train.epochs=40", "--set", "train.patience=40"]
     straight = simpipe("run", "data", "--name", "straight", *long, cwd=tmp_path)
     assert straight.returncode == 0, straight.stderr
     command = [sys.executable, "-c", "from simpipe.cli import main; main()", "run", "data", *long]

@@ -113,9 +113,15 @@ def stay(place: str, progress: Progress) -> None:
 
 TOYS = (gather, learn, arrange, report)
 
-if __name__ == "__main__":
+
+def install() -> None:
+    """Put the toys in the place of the real stages; before the command line is imported."""
     simpipe.stages.PIPELINE = TOYS
     simpipe.stages.STAGE_NAMES = tuple(toy.name for toy in TOYS)
+
+
+if __name__ == "__main__":
+    install()
     from simpipe.cli import main, stopping
 
     stopping.GRACE_SECONDS = float(os.environ.get("GRACE", "1000"))

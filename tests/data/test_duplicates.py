@@ -12,6 +12,7 @@ from simpipe.data.duplicates import (
     FLAT,
     LIMIT,
     MOST_LEVELS,
+    MOST_STEPS,
     SHARE,
     Duplicates,
     contrast,
@@ -232,7 +233,7 @@ def test_equal_pixels_of_a_large_set_meet_although_their_looks_differ_a_little()
 
 
 def test_a_thousand_colours_of_one_page_are_not_compared_with_all() -> None:
-    n = 8_000
+    n = 3 * MOST_STEPS
     rng = np.random.default_rng(0)
     looks = rng.integers(0, 256, (n, 16, 16, 3), dtype=np.uint8)
     found = look_for(images([str(k) for k in range(n)], np.full(n, 7, np.uint64), looks))

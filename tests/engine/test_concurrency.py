@@ -14,8 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from fault_injection import PATIENCE, Server
-from toy_pipeline import OUTPUTS
+from toy_pipeline import INSTALL, OUTPUTS
+from warm import PATIENCE, Server
 
 RUN = ("run", "data", "--config", "toy.yaml")
 
@@ -68,14 +68,14 @@ def place(tmp_path: Path) -> Path:
 @pytest.fixture
 def holder() -> Iterator[Server]:
     """For the process that works; where a test fails, it ends what still waits at the gate."""
-    with Server() as server:
+    with Server(INSTALL) as server:
         yield server
 
 
 @pytest.fixture
 def others() -> Iterator[Server]:
     """For those that come while it does."""
-    with Server() as server:
+    with Server(INSTALL) as server:
         yield server
 
 

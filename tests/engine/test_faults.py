@@ -17,8 +17,9 @@ from pathlib import Path
 from queue import Queue
 
 import pytest
-from fault_injection import ACTIONS, KILLS, Ended, Fault, NoShimError, Server, build_shim
-from toy_pipeline import EPOCHS, OUTPUTS
+from fault_injection import ACTIONS, KILLS, NoShimError, build_shim
+from toy_pipeline import EPOCHS, INSTALL, OUTPUTS
+from warm import Ended, Fault, Server
 
 from simpipe.data.fingerprint import RACY_NS
 
@@ -91,7 +92,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     except NoShimError as error:
         pytest.skip(str(error))
     queue: Queue[Server] = Queue()
-    with Server(shim) as one, Server(shim) as other:
+    with Server(INSTALL, shim=shim) as one, Server(INSTALL, shim=shim) as other:
         queue.put(one)
         queue.put(other)
         lab = Lab(folder, queue)

@@ -6,15 +6,14 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from fault_injection import KILLS, NoShimError, build_shim
 from PIL import Image
+from warm import Fault, Server
 
 from simpipe.engine.rundir import KEY_DIGITS
 
@@ -30,15 +29,27 @@ EXEMPT = {"index.bin", "report.html"}
 
 
 @pytest.fixture(scope="module")
-def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     try:
-        return build_shim(tmp_path_factory.mktemp("shim"))
+        shim = build_shim(tmp_path_factory.mktemp("shim"))
     except NoShimError as error:
         pytest.skip(str(error))
+    with Server(heavy=True, shim=shim) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def simpipe(server: Server) -> Callable[..., int]:
+    """A function that runs the pipeline; it gives the exit code, or minus the signal that killed it."""
+
+    def run(place: Path, fault: Fault | None = None, code: str = "") -> int:
+        return server.run("run", "data", "--config", "quick", cwd=place, fault=fault, code=code).code
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def undisturbed(simpipe: Callable[..., int], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `data/` and a finished run."""
     place = tmp_path_factory.mktemp("undisturbed")
     generator = np.random.default_rng(0)
@@ -51,24 +62,6 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
             Image.fromarray(picture).save(place / f"data/label{label}/{number:02d}.png")
     assert simpipe(place) == 0
     return place
-
-
-def simpipe(place: Path, fault: dict[str, Any] | None = None, shim: Path | None = None) -> int:
-    """Run the pipeline; the exit code, or minus the signal that killed it."""
-    environment = dict(os.environ)
-    if fault:
-        environment["FAULT"] = json.dumps(fault)
-    if shim:
-        environment["LD_PRELOAD"] = str(shim)
-    return subprocess.run(
-        [sys.executable, Path(__file__).with_name("killable.py"), "run", "data", "--config", "quick"],
-        cwd=place,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        timeout=300,
-        check=False,
-    ).returncode
 
 
 def outputs(run: Path) -> dict[str, str]:
@@ -90,7 +83,7 @@ def fresh_place(undisturbed: Path, folder: Path) -> Path:
 
 
 @pytest.mark.faults
-def test_kills_at_any_file_operation_of_the_real_pipeline(undisturbed, shim, tmp_path, capsys):
+def test_kills_at_any_file_operation_of_the_real_pipeline(undisturbed, simpipe, tmp_path, capsys):
     expected = outputs(undisturbed / "runs/quick")
     chance, killed, ended = random.Random(0), 0, 0  # noqa: S311
     while killed < KILLED:
@@ -100,7 +93,7 @@ def test_kills_at_any_file_operation_of_the_real_pipeline(undisturbed, shim, tmp
         while True:
             number = chance.randint(1, MOST_OPERATIONS)
             action = chance.choice(KILLS)
-            code = simpipe(place, {"number": number, "action": action, "root": str(place / "runs")}, shim)
+            code = simpipe(place, Fault(number, action, place / "runs"))
             if code == 0:
                 break
             assert code == -signal.SIGKILL
@@ -116,18 +109,16 @@ def test_kills_at_any_file_operation_of_the_real_pipeline(undisturbed, shim, tmp
 
 
 @pytest.mark.parametrize("where", ["mid-epoch", "mid-checkpoint", "after a checkpoint"])
-def test_a_training_that_is_killed_goes_on_and_ends_the_same(undisturbed, shim, tmp_path, where):
+def test_a_training_that_is_killed_goes_on_and_ends_the_same(undisturbed, simpipe, tmp_path, where):
     place = fresh_place(undisturbed, tmp_path)
     shutil.copytree(undisturbed / "runs/.cache", place / "runs/.cache")
     key = json.loads((undisturbed / "runs/quick/train/_stage.json").read_bytes())["key"]
     checkpoints = place / "runs/quick/.stage" / f"train@{key[:KEY_DIGITS]}"
     if where == "mid-epoch":
-        code = simpipe(place, {"batch": 33})
+        code = simpipe(place, code="from killable import *; kill_after_batches(33)")
     else:
         action = "torn" if where == "mid-checkpoint" else "kill_after"
-        code = simpipe(
-            place, {"number": 3 if action == "torn" else 9, "action": action, "root": str(checkpoints)}, shim
-        )
+        code = simpipe(place, Fault(3 if action == "torn" else 9, action, checkpoints))
     assert code == -signal.SIGKILL
     assert list(checkpoints.glob("[!.]*")), "there is something to go on from"
     assert simpipe(place) == 0

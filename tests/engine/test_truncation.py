@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fault_injection import Server
-from toy_pipeline import OUTPUTS, TOYS
+from toy_pipeline import INSTALL, OUTPUTS, TOYS
+from warm import Server
 
 from simpipe.cli.rundirs import find_run
 from simpipe.config import flatten, load, read_resolved
 from simpipe.data import fingerprint as fingerprints
+from simpipe.engine import lock
 from simpipe.engine.lock import run_lock
 from simpipe.engine.plan import Request, assess, look
 from simpipe.engine.rundir import RunDir
@@ -34,7 +35,7 @@ ARTIFACTS = [f"{stage}/{name}" for stage, names in OUTPUTS.items() for name in s
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    with Server() as server:
+    with Server(INSTALL) as server:
         yield server
 
 
@@ -129,7 +130,8 @@ def test_a_cut_stat_cache_only_costs_the_hashing(place, monkeypatch):
         assert cache.read_bytes() == raw, "it is written anew"
 
 
-def test_a_cut_lock_file_locks_all_the_same(place):
+def test_a_cut_lock_file_locks_all_the_same(place, monkeypatch):
+    monkeypatch.setattr(lock, "PATIENCE_SECONDS", 0.0)
     folder = place / "runs" / NAME
     path = folder / ".lock"
     path.write_text(json.dumps({"pid": os.getpid(), "host": "here", "since": "then", "command": "it"}))

@@ -75,6 +75,8 @@ def report(ctx: Context) -> None:
 
 TOYS = (gather, learn, arrange, report)
 OUTPUTS = {toy.name: set(toy.outputs) for toy in TOYS}
+INSTALL = "import toy_pipeline; toy_pipeline.install()"
+"""For `warm.Server`."""
 
 
 def stop_at_gate() -> None:

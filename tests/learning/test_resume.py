@@ -16,11 +16,6 @@ from simpipe.learning.scoring import Examples
 from simpipe.learning.trainer import Schedule, train_network
 
 EPOCHS, BATCHES = 5, 6
-DAMAGES = {
-    "truncated": lambda raw: raw[:-1],
-    "emptied": lambda raw: b"",
-    "flipped": lambda raw: raw[:3000] + bytes([raw[3000] ^ 1]) + raw[3001:],
-}
 
 
 class Killed(BaseException):
@@ -101,7 +96,7 @@ def test_checkpoints_change_nothing(examples, straight, tmp_path):
     assert everything(train(examples, tmp_path / "new" / "folder")[0]) == straight
 
 
-@pytest.mark.parametrize("batch", [1, 4, BATCHES, BATCHES + 1, 3 * BATCHES + 2, EPOCHS * BATCHES])
+@pytest.mark.parametrize("batch", [1, BATCHES, BATCHES + 1, EPOCHS * BATCHES])
 def test_a_wish_to_stop_is_met_after_the_batch_and_nothing_is_lost(examples, straight, tmp_path, batch):
     with pytest.raises(Stopped):
         train(examples, tmp_path, Listener(stop_at_batch=batch))
@@ -114,13 +109,15 @@ def test_a_wish_to_stop_is_met_after_the_batch_and_nothing_is_lost(examples, str
 
 
 def test_many_stops(examples, straight, tmp_path):
-    for _ in range(6):
+    for _ in range(3):
         with pytest.raises(Stopped):
-            train(examples, tmp_path, Listener(stop_at_batch=4))
-    assert everything(train(examples, tmp_path)[0]) == straight
+            train(examples, tmp_path, Listener(stop_at_batch=8))
+    result, listener = train(examples, tmp_path)
+    assert everything(result) == straight
+    assert listener.looks == EPOCHS * BATCHES - 3 * 8, "no batch is done twice"
 
 
-@pytest.mark.parametrize("batch", [1, BATCHES + 1, 2 * BATCHES + 3])
+@pytest.mark.parametrize("batch", [1, 2 * BATCHES + 3])
 def test_a_kill_goes_back_to_the_end_of_the_last_epoch(examples, straight, tmp_path, batch):
     with pytest.raises(Killed):
         train(examples, tmp_path, Listener(kill_at_batch=batch))
@@ -146,12 +143,13 @@ def test_patience_goes_on_counting(examples, tmp_path):
     assert everything(train(examples, tmp_path, lr=0.0, patience=2)[0]) == everything(result)
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_checkpoint_gives_way_to_the_one_before(examples, straight, tmp_path, damage):
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(examples, straight, tmp_path):
+    """Of any damage: see `test_every_cut_and_every_flipped_byte_is_noticed`."""
     with pytest.raises(Killed):
         train(examples, tmp_path, Listener(kill_after_epoch=3))
     older, newest = sorted(tmp_path.iterdir())
-    newest.write_bytes(DAMAGES[damage](newest.read_bytes()))
+    raw = newest.read_bytes()
+    newest.write_bytes(raw[:3000] + bytes([raw[3000] ^ 1]) + raw[3001:])
     result, listener = train(examples, tmp_path, Listener())
     assert listener.notes == [f"training goes on from epoch 3 of {EPOCHS}"]
     assert everything(result) == straight
@@ -173,15 +171,18 @@ def test_a_checkpoint_of_another_network_is_passed_over(examples, straight, tmp_
     assert everything(train(examples, tmp_path)[0]) == straight
 
 
-@pytest.mark.parametrize("batch", range(1, 5))
-def test_what_is_not_finite_is_never_kept(examples, tmp_path, batch):
+def test_what_is_not_finite_is_never_kept(examples, tmp_path):
     """With such a rate the first steps overflow; a stop comes before, at, or after that."""
-    with pytest.raises((Stopped, StageError)):
-        train(examples, tmp_path, Listener(stop_at_batch=batch), lr=1e38)
-    kept = checkpoint.load(tmp_path)
-    assert kept is None or all(np.isfinite(array).all() for array in kept[0])
+    ends = []
+    for batch in range(1, 5):
+        with pytest.raises((Stopped, StageError)) as error:
+            train(examples, tmp_path / f"{batch}", Listener(stop_at_batch=batch), lr=1e38)
+        ends.append(error.type)
+        kept = checkpoint.load(tmp_path / f"{batch}")
+        assert kept is None or all(np.isfinite(array).all() for array in kept[0])
+    assert (ends[0], ends[-1]) == (Stopped, StageError)
     with pytest.raises(StageError, match="diverged in epoch 1"):
-        train(examples, tmp_path, lr=1e38)
+        train(examples, tmp_path / "1", lr=1e38)
 
 
 # Everything that a training may hold besides the weights of a head
@@ -248,16 +249,12 @@ def train_kind(kind, folder, listener=None):
     "kind", [pytest.param(kind, marks=pytest.mark.slow) if kind in SLOW else kind for kind in KINDS]
 )
 def test_every_kind_of_training_goes_on_with_the_same_bits(tmp_path, kind):
-    """Stopped after the last batch of the first epoch, in the second epoch, and killed in the third."""
+    """Stopped in the second epoch, and killed in the third."""
     load_framework()
     straight, steps = train_kind(kind, None)
     assert steps % 3 == 0 and steps > 9
     batches = steps // 3
-    for listener in (
-        Listener(stop_at_batch=batches),
-        Listener(stop_at_batch=2),
-        Listener(kill_at_batch=batches),
-    ):
+    for listener in (Listener(stop_at_batch=batches + 2), Listener(kill_at_batch=batches)):
         with pytest.raises((Stopped, Killed)):
             train_kind(kind, tmp_path, listener)
     result, _ = train_kind(kind, tmp_path)

@@ -141,7 +141,7 @@ def test_findings_name_the_suggestion():
     assert "shows a" in finding.suggestion and "training" not in finding.detail
     ids = neighbours(vectors)
     (lasting,) = label_errors(ids, labels, list("abcde"), ids)
-    assert "; training did not change it" in lasting.detail
+    assert "; so it is after training" in lasting.detail
 
 
 def test_without_confident_learning_an_error_is_not_high():

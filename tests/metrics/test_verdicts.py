@@ -53,6 +53,14 @@ def test_advice_on_training(seen, unseen, told):
     assert training_advice({"gain": gains, "trained_here": False}) is None
 
 
+@pytest.mark.parametrize(("ranks", "told"), [("better", False), ("no measurable difference", True)])
+def test_training_that_ranks_better_pays(ranks, told):
+    gains = [gain("seen", "no measurable difference"), {**gain("seen", ranks), "metric": "map@r"}]
+    assert (training_advice({"gain": gains}) is not None) == told
+    gains[0] = gain("seen", "worse")
+    assert training_advice({"gain": gains}) is not None
+
+
 def rung(name, value, half=0.02):
     bounds = {"low": value - half, "high": value + half} if half else {"low": None, "high": None}
     return {"rung": name, "metrics": {"accuracy@1": {"value": value} | bounds}}

@@ -164,14 +164,23 @@ def test_classes_of_two_groups_still_have_an_interval():
     assert auroc.low < auroc.value < auroc.high
 
 
-def coverage(draw, truth, trials, names=("fnmr@fmr=1e-1", "fnmr@fmr=1e-2", "eer", "auroc")):
+TRIALS = 60
+
+
+def coverage(draw, truth, names=("fnmr@fmr=1e-1", "fnmr@fmr=1e-2", "eer", "auroc")):
+    """The share of intervals that cover the truth, for each metric, and over all of them.
+
+    Of 60 that cover with 95 %, a share has a standard error of 2.8 points. Where images are drawn for groups
+    of three it falls to two thirds.
+    """
     inside = dict.fromkeys(names, 0)
-    for trial in range(trials):
-        found = verify(*draw(np.random.default_rng((9, trial))), 300, trial)
+    for trial in range(TRIALS):
+        found = verify(*draw(np.random.default_rng((9, trial))), 200, trial)
         for name in names:
             estimate = found.metrics[name]
             inside[name] += estimate.low <= truth.metrics[name].value <= estimate.high
-    return {name: count / trials for name, count in inside.items()}
+    shares = {name: count / TRIALS for name, count in inside.items()}
+    return shares, np.mean(list(shares.values()))
 
 
 @pytest.mark.slow
@@ -185,8 +194,8 @@ def test_intervals_over_groups_of_queries_cover_the_truth():
         return images._replace(groups=images.groups + 10**6)
 
     truth = verify(queries(rng, 800, 1), gallery, 2, 0, 1 << 23)
-    found = coverage(lambda generator: (queries(generator, 25, 2), gallery), truth, 150)
-    assert all(0.9 <= share <= 0.99 for share in found.values()), found  # 93-97 and two standard errors
+    found, mean = coverage(lambda generator: (queries(generator, 14, 3), gallery), truth)
+    assert all(share >= 0.86 for share in found.values()) and 0.9 <= mean <= 0.98, found
 
 
 @pytest.mark.slow
@@ -194,20 +203,20 @@ def test_intervals_over_groups_within_few_classes_cover_the_truth():
     rng = np.random.default_rng(5)
     means = rng.normal(size=(6, 8))
     truth = verify(world(rng, means, 600, 2), None, 2, 0, 1 << 23)
-    found = coverage(lambda generator: (world(generator, means, 25, 2), None), truth, 150)
-    assert all(0.9 <= share <= 0.99 for share in found.values()), found
+    found, mean = coverage(lambda generator: (world(generator, means, 14, 3), None), truth)
+    assert all(share >= 0.86 for share in found.values()) and 0.9 <= mean <= 0.98, found
 
 
 @pytest.mark.slow
 def test_intervals_over_classes_cover_the_truth():
     rng = np.random.default_rng(5)
     truth = verify(world(rng, rng.normal(size=(3000, 8)), 6), None, 2, 0, 1 << 23)
-    found = coverage(
-        lambda generator: (world(generator, generator.normal(size=(60, 8)), 6), None), truth, 150
+    found, mean = coverage(
+        lambda generator: (world(generator, generator.normal(size=(60, 8)), 6), None), truth
     )
     # pairs of two classes are weighed by a product, which is on the safe side while classes are few
-    assert all(0.9 <= share <= 1.0 for share in found.values()), found
-    assert found["eer"] <= 0.99 and found["auroc"] <= 0.99
+    assert all(share >= 0.85 for share in found.values()) and mean >= 0.9, found
+    assert found["eer"] <= 0.98 and found["auroc"] <= 0.98
 
 
 @pytest.mark.slow

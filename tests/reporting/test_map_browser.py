@@ -74,7 +74,7 @@ def test_every_colouring_counts_every_image_and_rings_mistakes(page: Any, run: C
         page.locator("#colour-by").select_option(name)
         counts = page.locator("#legend-list small").all_text_contents()
         assert sum(int(text.split(" ")[0]) for text in counts) == 300, name
-        told = re.findall(r"· (\d+)(?:/\d+)? wrong", "\n".join(counts))
+        told = re.findall(r"· (\d+)(?: of \d+)? wrong", "\n".join(counts))
         assert sum(map(int, told)) == (0 if name == "outcome" else wrong), name
         assert rings(page) == wrong, name
     page.locator("#rings").uncheck()
@@ -169,9 +169,13 @@ def test_a_picture_from_elsewhere_comes_into_view(page: Any) -> None:
         page.keyboard.press("+")
     for thumb in (page.locator("#mistake-list .thumb").first, page.locator("#label-table .thumb").last):
         thumb.click()
-        x, y = page.evaluate(PLACE, int(thumb.get_attribute("data-row")))
-        box = page.locator("#map-plot").bounding_box()
-        assert box["x"] <= x <= box["x"] + box["width"] and box["y"] <= y <= box["y"] + box["height"]
+        page.wait_for_function(
+            f"""row => {{
+              const [x, y] = ({PLACE})(row), box = document.getElementById("map-plot").getBoundingClientRect();
+              return box.left <= x && x <= box.right && box.top <= y && y <= box.bottom;
+            }}""",
+            arg=int(thumb.get_attribute("data-row")),
+        )
     for _ in range(6):
         page.keyboard.press("-")
 

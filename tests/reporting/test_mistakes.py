@@ -35,7 +35,7 @@ def test_the_kinds_against_loops() -> None:
         if answer == truth:
             continue
         if set(votes) == {answer}:
-            expected["confident"].add(row)
+            expected["unanimous"].add(row)
         rivals = [votes.count(label) for label in set(votes) - {answer}]
         if votes.count(answer) - max(rivals, default=0) <= 1:
             expected["tie"].add(row)

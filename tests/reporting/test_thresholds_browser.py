@@ -141,6 +141,7 @@ def test_by_eye_it_offers_a_target_that_is_chosen_elsewhere(page: Any, run: Cont
     asked = min(0.99, np.floor(100 * right / (right + wrong)) / 100)
     targets = [f"{asked:.2f}", *(each for each in ("0.80", "0.90", "0.999") if float(each) != asked)]
     line = f'simpipe calibrate --set "calibrate.precision=[{", ".join(targets)}]"'
+    line += " && simpipe evaluate && simpipe report"
     assert said(page, "command") == line
     page.locator("#threshold-copy").click()
     assert page.evaluate("getSelection().toString()") == line

@@ -18,7 +18,7 @@ function legend() {
   if (sorted) order.sort((a, b) => rest(a) - rest(b) || wrong[b] - wrong[a] || total[b] - total[a]);
   const mistaken = (g) => {
     if (!wrong[g] || map.by === "outcome") return "";
-    const of = tested[g] < total[g] ? `/${grouped(tested[g])}` : "";
+    const of = tested[g] < total[g] ? ` of ${grouped(tested[g])}` : "";
     return ` · ${grouped(wrong[g])}${of} wrong`;
   };
   const entry = (g) => legendEntry(g, names[g], colour(g), grouped(total[g]) + mistaken(g));

@@ -78,9 +78,10 @@ function describe(row) {
     if (data.correct[row] === 0 && data.predicted[row] >= 0) line.append(named(data.labels[data.predicted[row]]));
     lines.push(line);
   }
-  const sure = data.confidence[row];
   const split = data.splits[data.split[row]];
-  lines.push(make("small", {}, Number.isNaN(sure) ? split : `${split} · ${percent(sure)} of the vote`));
+  const [sure, vote] = [data.probability[row], data.confidence[row]];
+  const certainty = Number.isNaN(sure) ? `${percent(vote)} of the vote` : `${percent(sure)} sure`;
+  lines.push(make("small", {}, Number.isNaN(vote) ? split : `${split} · ${certainty}`));
   const near = data.nearest[row];
   if (!Number.isNaN(near)) lines.push(make("small", {}, `nearest${query ? " in train" : ""}: similarity ${near.toFixed(3)}`));
   if (data.finding[row] >= 0) lines.push(make("small", {}, `finding: ${data.findings[data.finding[row]]}`));

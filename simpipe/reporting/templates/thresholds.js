@@ -43,7 +43,7 @@ function startThresholds() {
     const asked = given && targetOf(right / given);
     if (!asked || Number(asked) <= 0) return "";
     const all = [asked, ...curve.targets.filter((each) => Number(each) !== Number(asked))];
-    return `simpipe calibrate --set "calibrate.precision=[${all.join(", ")}]"`;
+    return `simpipe calibrate --set "calibrate.precision=[${all.join(", ")}]" && simpipe evaluate && simpipe report`;
   }
 
   function origin(button, step) {
