@@ -171,7 +171,8 @@ def test_a_picture_from_elsewhere_comes_into_view(page: Any) -> None:
         thumb.click()
         page.wait_for_function(
             f"""row => {{
-              const [x, y] = ({PLACE})(row), box = document.getElementById("map-plot").getBoundingClientRect();
+              const box = document.getElementById("map-plot").getBoundingClientRect();
+              const [x, y] = ({PLACE})(row);
               return box.left <= x && x <= box.right && box.top <= y && y <= box.bottom;
             }}""",
             arg=int(thumb.get_attribute("data-row")),
