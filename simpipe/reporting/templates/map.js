@@ -23,8 +23,6 @@ function recolour() {
   for (const name of ["faded", "bright"]) {
     const drawn = seenOf.map((seen, g) => seen !== HIDDEN && (codeOf[g] === FADED) === (name === "faded"));
     source(name).booleans = Array.from(group, (g) => drawn[g]);
-    // WebGL works through all points, drawn or not.
-    map.plot.select_one(`${name}_points`).visible = drawn.includes(true);
   }
   ringMistakes();
   writeNames();
