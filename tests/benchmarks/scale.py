@@ -31,6 +31,8 @@ BYTES_PER_IMAGE = {
     "neighbours.npz": 2 * 20 * 8,
     "per_query.parquet": 40,
     "projection.npy": 8,
+    "projection_before.npy": 8,
+    "map.csv": 125,
     "findings.csv": 10,
 }
 FIXED_BYTES = {"report.html": 12_000_000, "encoder.weights.h5": 1_500_000}
