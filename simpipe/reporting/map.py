@@ -10,6 +10,8 @@ from simpipe.reporting.density import Frame
 SIZES = ((300, 10), (1_500, 8), (5_000, 7), (20_000, 5), (50_000, 4))
 """Up to how many points, and their width in pixels."""
 SMALLEST = 3
+MOST_MARKERS = 20_000
+"""More points than these are not drawn one by one, but as one picture, see raster.js."""
 
 
 def figure(n: int, limits: Frame) -> Any:
@@ -56,6 +58,10 @@ def figure(n: int, limits: Frame) -> Any:
     mapper = LinearColorMapper(name="colours", palette=palette, low=-0.5, high=len(palette) - 0.5)
     points = ColumnDataSource({"x": [], "y": [], "code": []}, name="points")
     size = next((size for most, size in SIZES if n <= most), SMALLEST)
+    if n > MOST_MARKERS:
+        empty: dict[str, list[Any]] = {key: [] for key in ("image", "x", "y", "dw", "dh")}
+        raster = ColumnDataSource(empty, name="raster", tags=[size])
+        plot.image_rgba("image", "x", "y", "dw", "dh", source=raster)
     # What is faded lies under the rest, and has no outlines to add up to black.
     colours: dict[str, dict[str, Any]] = {
         "faded": {"fill_color": FADED, "line_color": None},
@@ -66,7 +72,10 @@ def figure(n: int, limits: Frame) -> Any:
     }
     for name, colour in colours.items():
         view = CDSView(filter=BooleanFilter(name=name))
-        plot.scatter("x", "y", source=points, name=f"{name}_points", view=view, size=size, **colour)
+        plot.scatter(
+            "x", "y", source=points, name=f"{name}_points", view=view, size=size,
+            visible=n <= MOST_MARKERS, **colour,
+        )  # fmt: skip
     add_overlays(plot, size)
     return plot
 

@@ -42,8 +42,8 @@ from simpipe.reporting.text import (
 )
 
 SCRIPTS = (
-    "data.js", "thumbs.js", "colourings.js", "map.js", "names.js", "legend.js", "layouts.js", "keys.js",
-    "panel.js", "mistakes.js", "explorer.js", "tables.js", "thresholds.js", "nav.js", "start.js",
+    "data.js", "thumbs.js", "colourings.js", "map.js", "names.js", "legend.js", "layouts.js", "raster.js",
+    "keys.js", "panel.js", "mistakes.js", "explorer.js", "tables.js", "thresholds.js", "nav.js", "start.js",
 )  # fmt: skip
 LADDER_TABLE = ("accuracy@1", "macro_accuracy@1", "recall@1", "recall@5", "map@r")
 SLACK = 10_000

@@ -13,6 +13,7 @@ from browser import PLACE, hover, no_faults, opened
 from report_fixture import content
 
 from simpipe.reporting import atlas, render
+from simpipe.reporting.colours import FADED, PALETTE
 from simpipe.reporting.content import Content
 from simpipe.reporting.drawn import drawn
 from simpipe.reporting.payload import NO_GROUP
@@ -275,5 +276,53 @@ def test_a_part_of_much_data(
     assert len(ranks) < 10, "some are not on the page, and the others keep their rank"
     for rank, path in zip(ranks, near.evaluate_all("all => all.map((each) => each.title)"), strict=True):
         assert path == clean(run.path[run.neighbour_ids[whole, rank - 1]])
+    assert no_faults(page), page.faults
+    page.context.close()
+
+
+PIXELS = """palette => {
+  const find = (name) => [...Bokeh.index][0].model.document.get_model_by_name(name).data;
+  const {x, y} = find("points"), {image, x: [left], y: [bottom], dw: [wide], dh: [high]} = find("raster");
+  const [up, right] = image[0].shape;
+  const code = new Map([[0, -1], ...palette.map((colour, place) => [colour, place])]);
+  return [...x].map((_, row) => {
+    const across = Math.floor(((x[row] - left) / wide) * right);
+    const above = Math.floor(((y[row] - bottom) / high) * up);
+    const inView = across >= 0 && across < right && above >= 0 && above < up;
+    return inView ? code.get(image[0][above * right + across]) : null;
+  });
+}"""
+"""For each row the colour code of the picture where its point lies; -1: none, null: not in view."""
+
+
+def test_many_points_are_one_picture(
+    browser: Any, run: Content, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("simpipe.reporting.map.MOST_MARKERS", 200)
+    grid = np.column_stack([np.arange(300) % 20, np.arange(300) // 20]).astype(np.float32)
+    file = tmp_path / "many.html"
+    file.write_text(render(replace(run, xy=grid, before=None)), encoding="utf-8")
+    page = opened(browser, file)
+    palette = [int.from_bytes(bytes.fromhex(each[1:].ljust(8, "F")), "little") for each in (*PALETTE, FADED)]
+
+    def pixels() -> list[Any]:
+        page.evaluate("() => new Promise((done) => requestAnimationFrame(() => setTimeout(done, 50)))")
+        found: list[Any] = page.evaluate(PIXELS, palette)
+        return found
+
+    assert pixels() == colours(page).tolist()
+    page.locator("#legend-list button").first.click()
+    shown = colours(page) != NO_GROUP
+    assert pixels() == colours(page).tolist() and 0 < shown.sum() < 300
+    page.locator("[data-others=hidden]").click()
+    assert pixels() == np.where(shown, colours(page), -1).tolist()
+    page.locator("#show-all").click()
+    page.locator("#map-plot").focus()
+    for _ in range(3):
+        page.keyboard.press("+")
+    zoomed = pixels()
+    seen = [row for row, each in enumerate(zoomed) if each is not None]
+    assert 0 < len(seen) < 300 and [zoomed[row] for row in seen] == colours(page)[seen].tolist()
+    hover(page, seen[len(seen) // 2])
     assert no_faults(page), page.faults
     page.context.close()

@@ -20,6 +20,7 @@ function unpackLayout({ place, hearts, neighbours }) {
 function setPlaces(x, y) {
   Object.assign(map, { x, y });
   source("points").data = { ...source("points").data, x, y };
+  redraw();
 }
 
 // Show the whole of a layout, with a margin; the tool bar's reset comes back to it.

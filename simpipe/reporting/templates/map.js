@@ -3,8 +3,8 @@
 const HOVER_REACH = 12;
 const MOST_RINGS = 1_000; // more would hide the map; the reader can still ask for them
 
-// x, y: where the points are now. only: the groups in focus, all where empty. seen: for each row, below.
-const map = { plot: null, view: null, sources: {}, x: null, y: null, by: "label", only: new Set(), hide: false, seen: null };
+// x, y: where the points are now. only: the groups in focus, all where empty. seen, code: for each row, below.
+const map = { plot: null, view: null, sources: {}, x: null, y: null, by: "label", only: new Set(), hide: false, seen: null, code: null };
 const [HIDDEN, GREY, SHOWN] = [0, 1, 2];
 
 const source = (name) => map.sources[name];
@@ -19,13 +19,15 @@ function recolour() {
   const seenOf = names.map((_, g) => (!map.only.size || map.only.has(g) ? SHOWN : map.hide ? HIDDEN : GREY));
   const codeOf = names.map((_, g) => (seenOf[g] === SHOWN ? colour(g) : FADED));
   map.seen = Uint8Array.from(group, (g) => seenOf[g]);
-  source("points").data = { x: map.x, y: map.y, code: Uint8Array.from(group, (g) => codeOf[g]) };
+  map.code = Uint8Array.from(group, (g) => codeOf[g]);
+  source("points").data = { x: map.x, y: map.y, code: map.code };
   for (const name of ["faded", "bright"]) {
     const drawn = seenOf.map((seen, g) => seen !== HIDDEN && (codeOf[g] === FADED) === (name === "faded"));
     source(name).booleans = Array.from(group, (g) => drawn[g]);
   }
   ringMistakes();
   writeNames();
+  redraw();
 }
 
 // Wrong is never told by colour alone.
@@ -125,7 +127,7 @@ async function startMap() {
   map.view = [...views][0];
   map.plot = map.view.model;
   if (innerWidth < 700) map.plot.height = 380;
-  for (const name of ["points", "faded", "bright", "density", "mistakes", "near", "chosen", "names"]) {
+  for (const name of ["points", "faded", "bright", "density", "mistakes", "near", "chosen", "names", "raster", "colours"]) {
     map.sources[name] = map.plot.document.get_model_by_name(name);
   }
   map.plot.on_event("mousemove", ({ sx, sy }) => showCard(nearest(sx, sy, HOVER_REACH), sx, sy));
@@ -144,6 +146,7 @@ async function startMap() {
   byId("names").addEventListener("change", writeNames);
   useTheme();
   startLayouts();
+  startRaster();
   startLegend();
   startKeys();
 }
