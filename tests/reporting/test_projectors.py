@@ -54,7 +54,7 @@ def test_pruned_loses_the_weak_edges_and_components_counts_the_parts() -> None:
 
 
 def test_more_images_get_fewer_epochs() -> None:
-    assert [epochs_for(n) for n in (20, 3_000, 5_000, 7_500, 100_000)] == [500, 500, 300, 200, 200]
+    assert [epochs_for(n) for n in (20, 3_000, 5_000, 7_500, 100_000)] == [500, 333, 200, 200, 200]
 
 
 # very many images
