@@ -79,6 +79,18 @@ def run_alone(stage: Stage, run: RunDir, source: Path, config: Config) -> Path:
     return folder
 
 
+def as_if_trained(run: RunDir) -> None:
+    """What sampler and train leave for later stages, and an empty folder for the embeddings."""
+    record = {"backbone": {"pretrained": True}, "mode": "labelled", "shipped": "trained"}
+    for stage, name, content in (
+        ("train", "encoder.json", record),
+        ("sampler", "sampler.json", {"training": True}),
+    ):
+        run.stage(stage).mkdir()
+        (run.stage(stage) / name).write_text(json.dumps(content))
+    run.stage("index").mkdir()
+
+
 def ingest(
     run: RunDir,
     source: Path,

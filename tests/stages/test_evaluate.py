@@ -8,7 +8,7 @@ import jsonschema
 import numpy as np
 import pandas as pd
 import pytest
-from folders import ingest, jpeg, run_alone, samples, unit, write
+from folders import as_if_trained, ingest, jpeg, run_alone, samples, unit, write
 
 from simpipe.cli.headline import headline
 from simpipe.config import Config
@@ -47,14 +47,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     moved = generator.choice(known.rows("train"), MOVED, replace=False)
     shown[moved] = (shown[moved] + 7) % LABELS
     noise = generator.normal(size=(len(known), DIM)) * 0.125
-    record = {"backbone": {"pretrained": True}, "mode": "labelled", "shipped": "trained"}
-    for stage, name, content in (
-        ("train", "encoder.json", record),
-        ("sampler", "sampler.json", {"training": True}),
-    ):
-        run.stage(stage).mkdir()
-        (run.stage(stage) / name).write_text(json.dumps(content))
-    run.stage("index").mkdir()
+    as_if_trained(run)
     embeddings = unit(centres[shown] + 0.6 * noise)
     np.save(run.stage("index") / "embeddings.npy", embeddings)
     np.save(run.stage("index") / "pretrained.npy", unit(centres[shown] + noise))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from folders import ingest, jpeg, run_alone, samples, unit, write
+from folders import as_if_trained, ingest, jpeg, run_alone, samples, unit, write
 
 from simpipe.config import Config, override
 from simpipe.engine.rundir import RunDir
@@ -31,14 +31,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     ingest(run, place / "photos")
     known = samples(run)
     noise = np.random.default_rng(0).normal(size=(len(known), DIM))
-    record = {"backbone": {"pretrained": True}, "mode": "labelled", "shipped": "trained"}
-    for stage, name, content in (
-        ("train", "encoder.json", record),
-        ("sampler", "sampler.json", {"training": True}),
-    ):
-        run.stage(stage).mkdir()
-        (run.stage(stage) / name).write_text(json.dumps(content))
-    run.stage("index").mkdir()
+    as_if_trained(run)
     middles = np.eye(DIM)[known.label_id]
     np.save(run.stage("index") / "embeddings.npy", unit(middles + 0.1 * noise))
     np.save(run.stage("index") / "pretrained.npy", unit(np.hstack([middles + 0.4 * noise, 0.1 * noise])))

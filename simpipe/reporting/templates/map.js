@@ -21,7 +21,7 @@ function recolour() {
   map.seen = Uint8Array.from(group, (g) => seenOf[g]);
   map.code = Uint8Array.from(group, (g) => codeOf[g]);
   source("points").data = { x: map.x, y: map.y, code: map.code };
-  for (const name of ["faded", "bright"]) {
+  for (const name of source("raster") ? [] : ["faded", "bright"]) {
     const drawn = seenOf.map((seen, g) => seen !== HIDDEN && (codeOf[g] === FADED) === (name === "faded"));
     source(name).booleans = Array.from(group, (g) => drawn[g]);
   }
