@@ -114,6 +114,19 @@ function useTheme() {
   glyph("rings").line_color = colour("bad");
 }
 
+// Do something once before the next frame, however often it is asked for until then.
+function beforeNextFrame(action) {
+  let asked = false;
+  return () => {
+    if (asked) return;
+    asked = true;
+    requestAnimationFrame(() => {
+      asked = false;
+      action();
+    });
+  };
+}
+
 function soon(action, wait) {
   let timer = 0;
   return () => {

@@ -28,19 +28,7 @@ function goTo(section, part) {
 }
 
 function startNavigation() {
-  let waiting = false;
-  addEventListener(
-    "scroll",
-    () => {
-      if (waiting) return;
-      waiting = true;
-      requestAnimationFrame(() => {
-        waiting = false;
-        markSection();
-      });
-    },
-    { passive: true },
-  );
+  addEventListener("scroll", beforeNextFrame(markSection), { passive: true });
   bar.addEventListener("scroll", hintAtMore, { passive: true });
   addEventListener("resize", hintAtMore);
   markSection();

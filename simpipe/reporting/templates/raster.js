@@ -47,18 +47,9 @@ function drawRaster() {
   source("raster").data = { image: [image], x: [xs.start], y: [ys.start], dw: [dw], dh: [dh] };
 }
 
-// Draw the points again before the next frame, however often that is asked for.
-const redraw = (() => {
-  let asked = false;
-  return () => {
-    if (asked || !source("raster")) return;
-    asked = true;
-    requestAnimationFrame(() => {
-      asked = false;
-      drawRaster();
-    });
-  };
-})();
+const redraw = beforeNextFrame(() => {
+  if (source("raster")) drawRaster();
+});
 
 function startRaster() {
   const { x_range: xs, y_range: ys } = map.plot;
