@@ -21,7 +21,7 @@ embedding in which images of one label lie together:
 >>> schedule = trainer.Schedule(loss="supcon", lr=0.05, epochs=10)
 >>> trained = trainer.train_network(model, fit, val, plan, schedule)
 >>> embeddings = np.empty((120, 8), "float32")
->>> head.embed_all(trained.network.head, vectors, embeddings)
+>>> head.embed_all(head.Embed(trained.network.head), vectors, embeddings)
 >>> bool(trained.map_at_r > 0.9)
 True
 

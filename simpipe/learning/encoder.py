@@ -17,7 +17,7 @@ from simpipe.errors import DamagedError, UpstreamError
 from simpipe.files import atomic_write, content_id, read_json, write_json
 from simpipe.learning import backbones, features, load_framework
 from simpipe.learning.backbones import Backbone
-from simpipe.learning.head import HeadShape, embed_all, normalise
+from simpipe.learning.head import Embed, HeadShape, embed_all, normalise
 from simpipe.learning.network import (
     Network,
     Tuning,
@@ -186,7 +186,12 @@ class Encoder:
         if self.record["shipped"] == "pretrained":
             normalise(vectors, out)
         else:
-            embed_all(self._network.head, vectors, out)
+            embed_all(self._embed, vectors, out)
+
+    @cached_property
+    def _embed(self) -> Embed:
+        """Traced once, however often it is asked."""
+        return Embed(self._network.head)
 
     @property
     def _tuning(self) -> Tuning:

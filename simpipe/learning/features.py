@@ -144,24 +144,25 @@ def extractor(backbone: Backbone, pooling: str, gem_p: float = 3.0) -> Extractor
 def compiled(forward: Callable[[Any], Any], shape: tuple[int, ...]) -> Extractor:
     """A function from n ≤ `BATCH` arrays of `shape`, of any number type, to what `forward` gives for them.
 
-    `forward` maps a float32 tensor (`BATCH`, *shape) to one tensor or a tuple of them. Its variables are
-    frozen to constants and the graph becomes a TensorFlow Lite model: batch normalisation is folded into
-    the convolutions, and XNNPACK gives each row the same bits whatever its batch and the number of threads.
+    `forward` maps a float32 tensor (`BATCH`, *shape) to one tensor or a tuple of them. Its graph becomes a
+    TensorFlow Lite model, with the variables as they are now: batch normalisation is folded into the
+    convolutions, and XNNPACK gives each row the same bits whatever its batch and the number of threads.
     On a CPU without AVX-512 it costs a third of the Keras model. What TensorFlow Lite has no operation for,
     as a network of a user's own may, runs in TensorFlow.
     """
     import tensorflow as tf
-    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-    @tf.function(input_signature=[tf.TensorSpec((BATCH, *shape), tf.float32)])  # type: ignore[untyped-decorator]
-    def whole(inputs: Any) -> list[Any]:
+    def outputs(inputs: Any) -> list[Any]:
         found = forward(inputs)
         return [tf.cast(each, tf.float32) for each in (found if isinstance(found, tuple) else (found,))]
+
+    signature = [tf.TensorSpec((BATCH, *shape), tf.float32)]
+    whole = tf.function(outputs, input_signature=signature, autograph=False)
 
     try:
         with quiet_stderr(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # tf.lite announces its move to another package
-            run = _interpreted(convert_variables_to_constants_v2(whole.get_concrete_function()))
+            run = _interpreted(whole.get_concrete_function())
     except Exception:  # the converter raises whatever it comes across
         run = whole
     batch = np.zeros((BATCH, *shape), np.float32)
@@ -174,7 +175,7 @@ def compiled(forward: Callable[[Any], Any], shape: tuple[int, ...]) -> Extractor
 
 
 def _interpreted(function: Any) -> Callable[[npt.NDArray[np.float32]], list[npt.NDArray[np.float32]]]:
-    """A concrete function of one input, without variables, as a TensorFlow Lite model."""
+    """A concrete function of one input as a TensorFlow Lite model, its variables as constants."""
     import tensorflow as tf
 
     model = tf.lite.TFLiteConverter.from_concrete_functions([function]).convert()

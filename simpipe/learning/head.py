@@ -78,11 +78,12 @@ class Embed:
 
         shape = model.input_shape[1:]
 
-        @tf.function(input_signature=[tf.TensorSpec((block, *shape), tf.float32)])  # type: ignore[untyped-decorator]
         def forward(inputs: Any) -> Any:
             return model(inputs, training=False)
 
-        self.block, self._forward = block, forward
+        signature = [tf.TensorSpec((block, *shape), tf.float32)]
+        self.block = block
+        self._forward = tf.function(forward, input_signature=signature, autograph=False)
         self._padded = np.zeros((block, *shape), np.float32)
 
     def __call__(self, inputs: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
@@ -92,9 +93,8 @@ class Embed:
         return found
 
 
-def embed_all(head: Any, features: npt.NDArray[np.float32], out: npt.NDArray[np.float32]) -> None:
+def embed_all(embed: Embed, features: npt.NDArray[np.float32], out: npt.NDArray[np.float32]) -> None:
     """Write the embeddings of `features` (n, c) to `out` (n, d), in blocks: both may be memory-mapped."""
-    embed = Embed(head)
     for start in range(0, len(features), embed.block):
         part = features[start : start + embed.block]
         out[start : start + len(part)] = embed(part)

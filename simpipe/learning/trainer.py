@@ -262,7 +262,7 @@ def _training_step(
         tf.TensorSpec((None,), tf.int64),
     ]
     if replicas == 1:
-        single = tf.function(on_replica, input_signature=signature)
+        single = tf.function(on_replica, input_signature=signature, autograph=False)
         return lambda inputs, labels: single(inputs.astype(np.float32, copy=False), labels).numpy()
 
     @tf.function  # type: ignore[untyped-decorator]

@@ -5,7 +5,7 @@ import pytest
 
 from simpipe.errors import StageError
 from simpipe.learning import load_framework, losses, scoring, trainer
-from simpipe.learning.head import HeadShape, build_head, embed_all, standardise_on
+from simpipe.learning.head import Embed, HeadShape, build_head, embed_all, standardise_on
 from simpipe.learning.inputs import Stored
 from simpipe.learning.network import head_only
 from simpipe.learning.samplers import BatchPlan, plan_epoch
@@ -59,9 +59,9 @@ def test_embeddings_do_not_depend_on_their_neighbours_and_have_length_one():
     head = build_head(10, HeadShape(6, 12, 0.5), seed=3)
     standardise_on(head, features)
     out, alone = np.empty((1500, 6), np.float32), np.empty((1, 6), np.float32)
-    embed_all(head, features, out)
+    embed_all(Embed(head), features, out)
     np.testing.assert_allclose(np.linalg.norm(out, axis=1), 1, atol=1e-5)
-    embed_all(head, features[1200:1201], alone)
+    embed_all(Embed(head), features[1200:1201], alone)
     np.testing.assert_array_equal(alone[0], out[1200])
     layer = head.get_layer("standardise")
     np.testing.assert_allclose(np.ravel(layer.mean), features.mean(0), atol=1e-4)
