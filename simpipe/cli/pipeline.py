@@ -98,6 +98,7 @@ def run(
       simpipe run delivery/ --encoder baseline
       simpipe run photos/ --config mine.yaml --set train.epochs=60 --dry-run
     """
+    from simpipe.cli.beforehand import require_network, settings_notes
     from simpipe.cli.rundirs import (
         request_of,
         require_lasting_exclusion,
@@ -123,6 +124,7 @@ def run(
     require_lasting_exclusion(target, wanted)
     console = _console(as_json, quiet, verbose)
     request = request_of(folder.resolve(), wanted, selected)
+    require_network(target, request)
     request = replace(
         request,
         forced=frozenset(selected if force else force_stage or []),
@@ -133,6 +135,8 @@ def run(
     def check(target: RunDir, stages: tuple[Stage, ...], request: "Request") -> None:
         require_same_data(target, stages, request)
         require_upstream(target, stages, request)
+        for note in settings_notes(target, request, config, [*table, *given]):
+            console.note(note)
 
     if dry_run:
         _plan_only(target, request, check, as_json)
@@ -247,22 +251,27 @@ def _stage_command(stage: Stage, wishes: Wishes = NO_WISHES) -> Callable[..., No
             require_lasting_exclusion,
             require_other_encoder,
         )
-        from simpipe.config import override
+        from simpipe.config import idle_settings, override
         from simpipe.engine.requirements import require_upstream
 
         target = find_run(run_name, runs_dir)
         console = _console(as_json, quiet, verbose)
 
+        def once(note: str) -> None:  # it is asked twice: also under the lock
+            if note not in console.notes:
+                console.note(note)
+
         def ask() -> "Request":
-            config = config_of(target)
+            before = config = config_of(target)
             if overrides:
-                config = override(config, overrides)
+                config = override(before, overrides)
+                for idle in idle_settings(config, before):
+                    once(idle)
             require_lasting_exclusion(target, config)
             require_other_encoder(target, config)
             source = Path(target.describe()["source"])
-            gone = f"{source} is gone; it is taken as it was"
-            if not source.is_dir() and gone not in console.notes:  # asked twice: also under the lock
-                console.note(gone)
+            if not source.is_dir():
+                once(f"{source} is gone; it is taken as it was")
             return replace(
                 request_of(source, config, [stage.name]),
                 forced=frozenset([stage.name] if force else []),

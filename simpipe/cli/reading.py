@@ -66,9 +66,9 @@ def query(
     threshold: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME",
-            help="Name of a threshold: precision_0.95, optimal (best F1), ... If not given, the one of the "
-            "report: the first precision that can be met.",
+            metavar="NAME|DISTANCE",
+            help="Name of a threshold: precision_0.95, optimal (best F1), ...; or a cosine distance, 0 to 2. "
+            "If not given, the one of the report: the first precision that can be met.",
         ),
     ] = None,
     as_json: AsJson = False,
@@ -80,6 +80,7 @@ def query(
     Examples:
       simpipe query new.jpg
       simpipe query new/*.jpg -k 10 --threshold precision_0.95 --json
+      simpipe query new.jpg --threshold 0.3
     """
     from simpipe.cli.results import print_json, print_matches
     from simpipe.cli.rundirs import find_run

@@ -1,6 +1,7 @@
 """What the user asked for: one section of settings per stage, read from YAML or a preset."""
 
 from simpipe.config.fields import TABLES
+from simpipe.config.idle import idle_settings
 from simpipe.config.loading import (
     FILE_KEYS,
     JSON,
@@ -25,6 +26,7 @@ __all__ = [
     "config_stem",
     "dump_yaml",
     "flatten",
+    "idle_settings",
     "load",
     "override",
     "preset_names",

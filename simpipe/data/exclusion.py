@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -28,9 +28,10 @@ class Row(NamedTuple):
 
 
 def read_exclusion(path: Path) -> list[Row]:
-    """The marked rows of a CSV with the columns sample_id or path, and exclude.
+    """The marked images of a CSV with the columns sample_id or path, and exclude.
 
-    A row is marked by 1, x, true or yes under `exclude`, in any case; without that column every row is. The
+    A row is marked by 1, x, true or yes under `exclude`, in any case; without that column every row is. Under
+    `exclude_other` the image of `other_id` and `other` is marked, which a finding sets against its own. The
     delimiter is a semicolon if the header has one. What a spreadsheet made of an id that looks like a number
     is no id: then the path counts.
 
@@ -46,7 +47,7 @@ def read_exclusion(path: Path) -> list[Row]:
             names = [name.strip().lower() for name in next(reader, [])]
             if not {"sample_id", "path"} & set(names):
                 raise DataError(f"{path} has no column sample_id or path", hint=_HINT)
-            found = [_row(names, cells, f"{path}:{reader.line_num}") for cells in reader]
+            return [row for cells in reader for row in _rows(names, cells, f"{path}:{reader.line_num}")]
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}", hint="ingest.exclude names a file to read.") from error
     except UnicodeDecodeError as error:
@@ -54,7 +55,6 @@ def read_exclusion(path: Path) -> list[Row]:
     except csv.Error as error:
         where = f"{path}:{reader.line_num}" if reader else path
         raise DataError(f"{where} cannot be read as CSV: {error}", hint=_HINT) from error
-    return [row for row in found if row]
 
 
 def excluded_files(
@@ -88,34 +88,40 @@ def _content(sample_id: str) -> str:
     return sample_id.partition("-")[0]
 
 
-def _row(names: list[str], cells: list[str], where: str) -> Row | None:
-    """The image of a row that is marked. Cells that a spreadsheet left off at the end are empty."""
+def _rows(names: list[str], cells: list[str], where: str) -> Iterator[Row]:
+    """The images of a row that are marked. Cells that a spreadsheet left off at the end are empty."""
     if any(cells[len(names) :]):
         raise DataError(
             f"{where} has more cells than the header",
             hint="Put quotes around cells that contain the delimiter.",
         )
-    values = dict(zip(names, cells, strict=False))
+    values = dict.fromkeys(("sample_id", "path", "other_id", "other"), "")
+    values |= zip(names, cells, strict=False)
+    marked = _marked(values, "exclude", where) if "exclude" in names else any(cells)
+    if marked:
+        yield _row(values["sample_id"], values["path"], where)
+    if _marked(values, "exclude_other", where):
+        other = values["other"] if values["other_id"].strip() else ""  # else it is a label
+        yield _row(values["other_id"], other, f"{where}: exclude_other")
 
-    def cell(name: str) -> str:
-        return values.get(name, "")
 
-    mark = cell("exclude").strip().lower()
-    if "exclude" not in names:
-        if not any(cells):
-            return None
-    elif mark in BLANKS:
-        return None
-    elif mark not in MARKS:
+def _marked(values: dict[str, str], column: str, where: str) -> bool:
+    given = values.get(column, "")
+    mark = given.strip().lower()
+    if mark not in (*MARKS, *BLANKS):
         raise DataError(
-            f"{where}: {cell('exclude')!r} under exclude is neither a mark nor empty",
+            f"{where}: {given!r} under {column} is neither a mark nor empty",
             hint=f"Mark a row with {', '.join(MARKS[:-1])} or {MARKS[-1]}.",
         )
-    sample_id, path = cell("sample_id").strip(), unguarded(cell("path"))
+    return mark in MARKS
+
+
+def _row(given_id: str, given_path: str, where: str) -> Row:
+    sample_id, path = given_id.strip(), unguarded(given_path)
     if not _SAMPLE_ID.fullmatch(sample_id):
         sample_id = ""
     if not sample_id and not path:
-        raise DataError(f"{where} is marked, but names no image", hint="Mark rows that have a path.")
+        raise DataError(f"{where} is marked, but names no image", hint="Mark images only: they have a path.")
     return Row(sample_id, path)
 
 

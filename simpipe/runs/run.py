@@ -1,6 +1,7 @@
 """Ask a finished run: which images are like this one, and what would it be called?"""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from simpipe.search import VectorIndex
 
 NOTHING = {"bytes": -1, "sha256": ""}
+
+FARTHEST = 2
+"""The largest cosine distance."""
 
 NEEDED = ("ingest", "sampler", "train", "index", "calibrate")
 
@@ -116,19 +120,19 @@ class Run:
     keys: Mapping[str, str]
 
     def query(
-        self, images: Sequence[str | Path], k: int = 5, threshold: str | None = None
+        self, images: Sequence[str | Path], k: int = 5, threshold: str | float | None = None
     ) -> list[QueryResult]:
         """The `k` most similar images of each image, and its calibrated label.
 
         Args:
             images: paths of image files.
             k: how many neighbours.
-            threshold: the name of a threshold in calibration.json, such as "optimal" or "precision_0.95".
-                None: the one that the report works with, the first for a precision that can be met, or
-                else the best F1; in a run without labels "familiar_0.95".
+            threshold: the name of a threshold in calibration.json, such as "optimal" or "precision_0.95"; or
+                a cosine distance in [0, 2], also as text. None: the one that the report works with, the first
+                for a precision that can be met, or else the best F1; in a run without labels "familiar_0.95".
 
         Raises:
-            UsageError: the threshold is unknown, or a file is not there.
+            UsageError: the threshold is neither known nor such a distance, or a file is not there.
             DataError: a file is no image.
             DamagedError: the run was brought up to date since it was opened.
         """
@@ -218,15 +222,15 @@ class Run:
         fitted = Calibrated(stored["margin_weight"], *knots)
         return [round(each, 6) for each in fitted.of(distances, margins).tolist()]
 
-    def _threshold(self, name: str | None) -> float | None:
+    def _threshold(self, wanted: str | float | None) -> float | None:
         from simpipe.metrics.calibration import working_threshold
 
         thresholds = self._calibration["thresholds"]
-        name = name or working_threshold(thresholds)
+        name = working_threshold(thresholds) if wanted is None else wanted
         if name is None:
             return None
         if name not in thresholds:
-            raise UsageError(f"no threshold is called {name!r}", hint=f"this run has {', '.join(thresholds)}")
+            return _distance(name, known=thresholds)
         distance = thresholds[name]["distance"]
         if distance is None:
             raise UsageError(f"the threshold {name} could not be chosen: {thresholds[name]['reason']}")
@@ -309,3 +313,17 @@ class Run:
     @cached_property
     def _extractor(self) -> "Extractor":
         return self._encoder.extractor()
+
+
+def _distance(wanted: str | float, known: Iterable[str]) -> float:
+    """The cosine distance that a user gave in the place of one of the `known` thresholds."""
+    try:
+        distance = float(wanted)
+    except ValueError:
+        distance = math.nan
+    if 0 <= distance <= FARTHEST:
+        return distance
+    raise UsageError(
+        f"no threshold is called {wanted!r}, and it is no distance from 0 to {FARTHEST}",
+        hint=f"this run has {', '.join(known)}",
+    )

@@ -10,6 +10,7 @@ from simpipe.learning.backbones import is_path
 
 if TYPE_CHECKING:
     from simpipe.config import Config
+    from simpipe.config.training import Train
 
 
 def adopt(ctx: Context) -> None:
@@ -17,28 +18,22 @@ def adopt(ctx: Context) -> None:
 
     Its record gets an entry `adopted`: `tested_images`, how many images of val, test and held-out labels
     there are here; `known_images`, how many of them trained the encoder; and `known_labels`, the held-out
-    labels among those that trained it. The last two are null where the encoder's run cannot tell.
+    labels among those that trained it. The last two are null where the encoder's run cannot tell: it has
+    other samples by now. Those that count are named by their hash in the encoder's record, and so in the key
+    of this run's train stage.
 
     Raises:
         UsageError: there is no encoder, or it needs code that is not trusted.
         DamagedError: its files are not what belongs together.
     """
     config: Config = ctx.config
-    path = Path(str(config.train.encoder))
-    record = _record(path)
-    weights = path.parent / "encoder.weights.h5"
-    if not weights.is_file() or sha256_file(weights) != record["weights_sha256"]:
-        raise DamagedError(f"{weights} is missing or is not what {path} says", hint="train that run again")
-    name = str(record["backbone"]["name"])
-    if is_path(name) and not config.train.trust:
-        raise UsageError(
-            f"train.encoder: it is built on a network of its maker's, {name}, and loading that can run code",
-            hint="set train.trust=true if you know the file",
-        )
-    run = path.parent.parent
+    record = require_encoder(config.train)
+    folder = Path(str(config.train.encoder)).parent
+    run = folder.parent
     ctx.progress.note(f"the encoder of {run} is used as it is")
-    taught = None if "adopted" in record else run / "ingest" / "samples.parquet"
-    adopted = _known(ctx, taught)
+    taught = run / "ingest" / "samples.parquet"
+    told = taught.is_file() and sha256_file(taught) == record.get("samples_sha256")
+    adopted = _known(ctx, taught if told and "adopted" not in record else None)
     if images := adopted["known_images"]:
         ctx.progress.note(
             f"{images:,} of the images that are tested here trained that encoder: the accuracy on them "
@@ -46,8 +41,24 @@ def adopt(ctx: Context) -> None:
         )
     if labels := adopted["known_labels"]:
         ctx.progress.note(f"held out here, but known to the encoder and so not unseen: {', '.join(labels)}")
-    atomic_write(ctx.out / "encoder.weights.h5", weights.read_bytes())
+    atomic_write(ctx.out / "encoder.weights.h5", (folder / "encoder.weights.h5").read_bytes())
     write_json(ctx.out / "encoder.json", record | {"adopted": adopted})
+
+
+def require_encoder(settings: "Train") -> dict[str, Any]:
+    """The record of the encoder that `train.encoder` names; raises what `adopt` does."""
+    path = Path(str(settings.encoder))
+    record = _record(path)
+    weights = path.parent / "encoder.weights.h5"
+    if not weights.is_file() or sha256_file(weights) != record["weights_sha256"]:
+        raise DamagedError(f"{weights} is missing or is not what {path} says", hint="train that run again")
+    name = str(record["backbone"]["name"])
+    if is_path(name) and not settings.trust:
+        raise UsageError(
+            f"train.encoder: it is built on a network of its maker's, {name}, and loading that can run code",
+            hint="set train.trust=true if you know the file",
+        )
+    return record
 
 
 def _record(path: Path) -> dict[str, Any]:
@@ -80,7 +91,7 @@ def _known(ctx: Context, taught: Path | None) -> dict[str, Any]:
     held_out = np.isin(new.split, ("unseen_calib", "unseen_test"))
     tested = held_out | np.isin(new.split, ("val", "test"))
     count = int(tested.sum())
-    if taught is None or not taught.is_file():
+    if taught is None:
         return {"tested_images": count, "known_images": None, "known_labels": None}
     old = read_samples(taught)
     trained = np.isin(old.split, ("train", "val"))

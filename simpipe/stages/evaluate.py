@@ -24,7 +24,7 @@ SUSPECT = ("label_error", "duplicate_conflict")
 
 
 @stage(
-    version=3,
+    version=4,
     reads=(
         "ingest/samples.parquet",
         "ingest/manifest.parquet",

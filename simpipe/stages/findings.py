@@ -17,7 +17,7 @@ from simpipe.stages.tables import cell
 
 COLUMNS = (
     *("kind", "severity", "score", "sample_id", "path", "label", "other", "detail", "exclude"),
-    "suggestion",
+    *("exclude_other", "suggestion", "other_id"),
 )
 SEVERITIES = ("high", "medium", "low")
 
@@ -94,11 +94,18 @@ def _of_labels(
 def write_findings(
     path: Path, found: list[Finding], samples: Samples, names: list[str], manifest: Manifest
 ) -> None:
-    """Write findings.csv; the columns are those of `COLUMNS`."""
+    """Write findings.csv; the columns are those of `COLUMNS`.
+
+    `exclude` and `exclude_other` are cells for a person's marks, for the image and for the one it is set
+    against: see `ingest.exclude`.
+    """
     located = manifest.paths_by_sample
 
     def shown(row: int | None) -> str:
         return "" if row is None else display(located[samples.sample_id[row]])
+
+    def sample_id(row: int | None) -> str:
+        return "" if row is None else str(samples.sample_id[row])
 
     def label(row: int | None) -> str:
         return "" if row is None or not names else names[samples.label_id[row]]
@@ -111,12 +118,14 @@ def write_findings(
                 "kind": each.kind,
                 "severity": each.severity,
                 "score": f"{each.score:.4f}",
-                "sample_id": "" if each.row is None else samples.sample_id[each.row],
+                "sample_id": sample_id(each.row),
                 "path": cell(each.path or shown(each.row)),
                 "label": cell(each.label or label(each.row)),
                 "other": cell(each.other_label or shown(each.other_row)),
                 "detail": cell(each.detail),
                 "exclude": "yes" if each.exclude else "",
+                "exclude_other": "",
                 "suggestion": cell(each.suggestion),
+                "other_id": sample_id(each.other_row),
             }
             writer.writerow(record)

@@ -1,5 +1,6 @@
 """What the configuration says about training, in the words of the learning room."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simpipe.engine.stage import Context
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from simpipe.config import Config
+    from simpipe.config.training import Train
     from simpipe.data.manifest import Samples
     from simpipe.learning.augmentation import Augmentation
     from simpipe.learning.head import HeadShape
@@ -28,6 +30,46 @@ LOSS_PARAMETERS = (
     *("alpha", "beta", "base", "epsilon", "gamma", "tau"),
 )
 """The keys of `train` that some loss takes."""
+
+
+def require_network(settings: "Train") -> None:
+    """Refuse a network that is not to be had, as far as that can be told without loading a framework.
+
+    Raises:
+        UsageError, DamagedError: what training would say, or `adopt` of a finished encoder.
+    """
+    if settings.encoder is not None:
+        from simpipe.stages.adoption import require_encoder
+
+        require_encoder(settings)
+        return
+    from simpipe.learning import backbones
+    from simpipe.learning.backbones.weights import load_weights_file
+
+    name, weights = settings.backbone, settings.weights
+    # what is refused here is refused before a framework is loaded: the words are those of training
+    if backbones.is_path(name):
+        single = name.endswith(".keras") and Path(name).is_file()
+        usable = single or Path(name, "saved_model.pb").is_file()
+        if not (usable and settings.trust and weights == "imagenet"):
+            backbones.build(name, weights=weights, trust=settings.trust)
+    elif weights == "imagenet":
+        if not _installed(name):
+            backbones.build(name)
+    elif weights != "none" and not (Path(weights).is_file() and weights.endswith(".weights.h5")):
+        load_weights_file(None, weights)
+
+
+def _installed(name: str) -> bool:
+    """Whether the ImageNet weights of a backbone are there, as far as pip brings them."""
+    from simpipe.learning.backbones.lite import VARIANTS, imagenet_file
+
+    if name in VARIANTS:
+        try:
+            imagenet_file(name)
+        except ImportError:
+            return False
+    return True
 
 
 def images_of(ctx: Context, samples: "Samples", fit: "npt.NDArray[np.int64]") -> "Images":

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from simpipe.engine.stage import Context, stage
 from simpipe.errors import UsageError
-from simpipe.files import atomic_write, read_json
+from simpipe.files import atomic_write, read_json, sha256_file
 from simpipe.stages.preparation import PREPARATION
 from simpipe.stages.recipe import STRENGTHS, images_of, network_of, schedule_of, shape_of
 
@@ -26,7 +26,7 @@ SHEET_ROWS, SHEET_COLUMNS, SHEET_SIDE = 6, 8, 96
 
 
 @stage(
-    version=5,
+    version=6,
     reads=("ingest/samples.parquet", "sampler/sampler.json"),
     uses=("ingest/manifest.parquet",),
     config=("train", *(f"augment.{name}" for name in ("preset", *STRENGTHS)), *PREPARATION, "seed"),
@@ -109,6 +109,7 @@ def _train(ctx: Context) -> "tuple[list[dict[str, Any]], bytes]":
             "backbone": images.record,
             "feature_dim": images.dim,
             "mode": settings.mode,
+            "samples_sha256": sha256_file(ctx.path("ingest/samples.parquet")),
             "shipped": shipped,
             "embedding_size": settings.embedding_size if shipped == "trained" else images.dim,
             "best_epoch": best.best_epoch,

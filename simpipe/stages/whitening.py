@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from simpipe.engine.stage import Context
+from simpipe.files import sha256_file
 from simpipe.stages.recipe import images_of
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def whiten(ctx: Context) -> None:
             "backbone": images.record,
             "feature_dim": images.dim,
             "mode": "unlabelled",
+            "samples_sha256": sha256_file(ctx.path("ingest/samples.parquet")),
             "shipped": "trained",
             "embedding_size": size,
             "best_epoch": 0,

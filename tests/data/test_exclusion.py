@@ -47,7 +47,8 @@ def test_what_simpipe_writes_is_read(
         writer.writeheader()
         for sample_id, name, marked in rows:
             record: dict[str, Any] = dict.fromkeys(COLUMNS, 'some; text, of "a kind"')
-            writer.writerow({**record, "sample_id": sample_id, "path": cell(name), "exclude": marked})
+            about = {"sample_id": sample_id, "path": cell(name), "exclude": marked, "exclude_other": ""}
+            writer.writerow({**record, **about})
     path.write_bytes(mark + path.read_bytes())
     guarded = [row for row in rows if row[1][:1] == "'"]  # an apostrophe of the name's own may be lost
     expected = [Row(sample_id, name) for sample_id, name, marked in rows if marked in ("yes", "1")]
@@ -77,6 +78,18 @@ def test_cells_that_a_spreadsheet_left_off_are_empty(tmp_path: Path) -> None:
     assert read(tmp_path, HEADER + short[:-1] + ",a,,,x,,\n") == [Row(ID, "a/1.jpg")]
 
 
+PAIRS = "sample_id,path,other,exclude,exclude_other,other_id\n"
+
+
+def test_the_other_image_of_a_pair_has_a_mark_of_its_own(tmp_path: Path) -> None:
+    other = f"{'f' * 16}-2"
+    pair = f"{ID},a/1.jpg,'=b/2.jpg,%s,%s,{other}\n"
+    assert read(tmp_path, PAIRS + pair % ("yes", "")) == [Row(ID, "a/1.jpg")]
+    assert read(tmp_path, PAIRS + pair % ("", "x")) == [Row(other, "=b/2.jpg")]
+    assert read(tmp_path, PAIRS + pair % ("1", "Yes")) == [Row(ID, "a/1.jpg"), Row(other, "=b/2.jpg")]
+    assert read(tmp_path, PAIRS + f"{ID},a/1.jpg,b/2.jpg,,x,1.2E+15\n") == [Row("", "b/2.jpg")]
+
+
 def test_an_id_that_a_spreadsheet_took_for_a_number_gives_way_to_the_path(tmp_path: Path) -> None:
     assert read(tmp_path, "sample_id,path\n1.23457E+15,a/1.jpg\n") == [Row("", "a/1.jpg")]
 
@@ -98,6 +111,8 @@ def test_odd_names(tmp_path: Path) -> None:
         ("path,exclude\na/1.jpg,perhaps\n", r":2: 'perhaps'"),
         ("path,label,exclude\na/1.jpg,a,\n,a,x\n", r":3 is marked, but names no image"),
         ("path,sample_id\n,1.2E+15\n", "names no image"),
+        (f"{PAIRS}{ID},a/1.jpg,a label,,x,\n", ":2: exclude_other is marked, but names no image"),
+        (f"{PAIRS}{ID},a/1.jpg,b/2.jpg,,b,{ID}\n", ":2: 'b' under exclude_other is neither"),
         ("path\n" + "a" * 200_000 + "\n", r":2 cannot be read as CSV"),
         ('path,exclude\n"' + "a\n" * 100_000, "cannot be read as CSV"),
     ],

@@ -42,13 +42,18 @@ class Place:
         self.train = self.run / "train"
         self.train.mkdir(parents=True)
         (self.run / "ingest").mkdir()
-        self.write(RECORD)
         (self.train / "encoder.weights.h5").write_bytes(WEIGHTS)
         self.out, self.listener = root / "out", Recorder()
         self.out.mkdir()
         self.samples = root / "samples.parquet"
         write_samples(self.samples, samples({"c1": "train", "c2": "test"}))
-        write_samples(self.run / "ingest/samples.parquet", samples({"d1": "train", "d2": "test"}))
+        self.teach({"d1": "train", "d2": "test"})
+
+    def teach(self, splits: dict[str, str]) -> None:
+        """Let samples of these contents have trained the encoder."""
+        path = self.run / "ingest/samples.parquet"
+        write_samples(path, samples(splits))
+        self.write({**RECORD, "samples_sha256": sha256(path.read_bytes()).hexdigest()})
 
     def write(self, record: object) -> None:
         (self.train / "encoder.json").write_text(json.dumps(record))
@@ -82,7 +87,9 @@ def test_the_encoder_is_copied_as_it_is(place):
     (note,) = place.adopt()
     assert str(place.run) in note
     assert (place.out / "encoder.weights.h5").read_bytes() == WEIGHTS
-    assert {name: value for name, value in place.record().items() if name != "adopted"} == RECORD
+    assert place.record() == json.loads((place.train / "encoder.json").read_text()) | {
+        "adopted": place.record()["adopted"]
+    }
 
 
 def test_a_run_without_encoder_and_a_folder_that_is_no_run_are_refused(place):
@@ -149,7 +156,7 @@ def test_images_that_trained_it_and_are_tested_here_are_told(place):
     here = {f"c{number}": "test" for number in range(5)} | {"c5": "unseen_test", "c6": "train", "c7": "val"}
     there = {"c0": "train", "c1": "val", "c2": "test", "c3": "unseen_test", "c6": "train", "x": "train"}
     write_samples(place.samples, samples(here))
-    write_samples(place.run / "ingest/samples.parquet", samples(there))
+    place.teach(there)
     _, note, known = place.adopt()
     assert note.startswith("2 of the images that are tested here trained that encoder")
     assert known == "held out here, but known to the encoder and so not unseen: a"
@@ -157,8 +164,9 @@ def test_images_that_trained_it_and_are_tested_here_are_told(place):
 
 
 def test_an_encoder_that_was_taken_from_a_third_run_does_not_say_what_trained_it(place):
-    place.write({**RECORD, "adopted": {"tested_images": 1, "known_images": 1, "known_labels": []}})
-    write_samples(place.run / "ingest/samples.parquet", samples({"c2": "train"}))
+    place.teach({"c2": "train"})
+    record = json.loads((place.train / "encoder.json").read_text())
+    place.write({**record, "adopted": {"tested_images": 1, "known_images": 1, "known_labels": []}})
     assert len(place.adopt()) == 1
     assert place.record()["adopted"] == {"tested_images": 1, "known_images": None, "known_labels": None}
 
@@ -169,9 +177,17 @@ def test_nothing_is_told_where_nothing_is_shared_or_known(place, there):
     if there is None:
         path.unlink()
     else:
-        write_samples(path, samples(there))
+        place.teach(there)
     assert len(place.adopt()) == 1
     assert place.record()["adopted"]["known_images"] == (None if there is None else 0)
+
+
+def test_samples_that_did_not_train_it_tell_nothing(place):
+    """Its run was given other images since, and has not trained on them yet."""
+    place.teach({"c1": "train"})
+    write_samples(place.run / "ingest/samples.parquet", samples({"c2": "train"}))
+    assert len(place.adopt()) == 1
+    assert place.record()["adopted"] == {"tested_images": 1, "known_images": None, "known_labels": None}
 
 
 # The whole pipeline

@@ -11,6 +11,7 @@ import pytest
 from folders import unit
 from warm import shared
 
+from simpipe.data.exclusion import Row, read_exclusion
 from simpipe.data.manifest import Samples
 from simpipe.metrics.relations import ALL_PAIRS, MOST_SIMILAR
 from simpipe.similarity import nearest
@@ -131,6 +132,27 @@ def test_the_table_has_a_suggestion_for_everything(tmp_path):
     assert row["path"] == f"{samples.sample_id[5]}.jpg" and row["exclude"] == "yes"
     assert (row["label"], row["other"]) == ("label d", "label a") and "shows label a" in row["suggestion"]
     assert all(0 <= float(row["score"]) <= 1 for row in rows)
+
+
+def test_either_image_of_a_pair_can_be_left_out_by_a_mark_in_the_table(tmp_path):
+    vectors, labels = blobs()
+    samples = table(labels)
+    first, second = samples.sample_id[:2]
+    found = gather(samples, vectors, vectors, pairs=[(first, second, "exact")])
+    path = tmp_path / "findings.csv"
+    findings.write_findings(path, found, samples, NAMES, Manifest(samples))
+    with path.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert {row["exclude_other"] for row in rows} == {""}
+    (row,) = [row for row in rows if row["kind"] in ("duplicate", "leak")]
+    assert {row["sample_id"], row["other_id"]} == {first, second} and row["exclude"] == "yes"
+    assert not any(row["other_id"] for row in rows if row["kind"] == "label_error"), "the other is a label"
+    row.update(exclude="", exclude_other="x")
+    with path.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, findings.COLUMNS)
+        writer.writeheader()
+        writer.writerow(row)
+    assert read_exclusion(path) == [Row(row["other_id"], row["other"])]
 
 
 def document(samples, embeddings, names, threshold=0.3):

@@ -1,0 +1,59 @@
+"""What `simpipe run` finds and says before it works: a network that is not to be had, and odd settings."""
+
+from collections.abc import Iterator, Sequence
+
+from simpipe.cli.rundirs import FILE_KEYS, config_values
+from simpipe.engine.plan import Request, file_hash
+from simpipe.engine.rundir import RunDir, readable_receipt
+from simpipe.errors import DamagedError, NewerError
+
+
+def require_network(run: RunDir, request: Request) -> None:
+    """Refuse at once what the train stage would refuse after ingest has read every image.
+
+    A run that has trained already is left to that stage, which may be fresh.
+
+    Raises:
+        UsageError, DamagedError: the network, its weights or the finished encoder are not to be had.
+    """
+    from simpipe.stages.recipe import require_network
+
+    if "train" in request.selected and readable_receipt(run, "train") is None:
+        require_network(request.config.train)
+
+
+def settings_notes(run: RunDir, looked: Request, source: str, given: Sequence[str]) -> Iterator[str]:
+    """What a user may not expect of the settings, a sentence each.
+
+    Args:
+        run: the run, with the configuration that it has so far.
+        looked: what is asked of it, after `look`.
+        source: the file or the preset that the configuration comes from.
+        given: the `--set` texts of this very command, which surprise nobody.
+    """
+    from simpipe.config import Config, idle_settings, load, preset_names
+
+    named = {setting.partition("=")[0].strip() for setting in given}
+    changes = [f"{key}: {change}" for key, change in _changes(run, looked) if key not in named]
+    if changes:
+        yield (
+            f"as {source} says, and no longer as the run had it: {', '.join(changes)}; to keep one, give it "
+            "with --set"
+        )
+    yield from idle_settings(looked.config, load(source) if source in preset_names() else Config())
+
+
+def _changes(run: RunDir, looked: Request) -> Iterator[tuple[str, str]]:
+    """The keys of which the run has another value than is asked of it now; a file counts by its content."""
+    from simpipe.config import written
+
+    try:
+        before = config_values(run)
+    except NewerError:
+        raise
+    except (DamagedError, FileNotFoundError):
+        return  # there is no run yet, or none that can tell
+    for key, value in {**looked.values, **looked.paths}.items():
+        old = before.get(key, value)
+        if old != value and not (key in FILE_KEYS and file_hash(old) == looked.values[key]):
+            yield key, f"{written(old)} → {written(value)}"
