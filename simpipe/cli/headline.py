@@ -7,6 +7,7 @@ from typing import Any
 
 from simpipe.engine.rundir import RunDir
 from simpipe.metrics.verdicts import judge, training_advice
+from simpipe.wording import figure
 
 WEAKEST = 3
 NOTABLE_PAIR = 3
@@ -140,7 +141,9 @@ def _pairs(metrics: dict[str, Any]) -> list[str]:
     if not found or found["eer"]["value"] is None:
         return []
     missed = found["fnmr@fmr=1e-2"]["value"]
-    told = "" if missed is None else f"; where 1% of unlike pairs pass, {missed:.1%} of like ones do not"
+    told = ""
+    if missed is not None:
+        told = f"; where 1% of unlike pairs pass, {_percent(missed)} of like ones do not"
     return [f"pairs      equal error rate {_estimate(found['eer'])} ({name} labels){told}"]
 
 
@@ -202,7 +205,7 @@ def _first(
 
 def _without_labels(facts: dict[str, Any], calibration: dict[str, Any]) -> list[str]:
     """What can be said of images without labels."""
-    groups = f"{facts['clusters']:,} of look-alikes hold {facts['clustered']:.1%} of the images"
+    groups = f"{facts['clusters']:,} of look-alikes hold {_percent(facts['clustered'])} of the images"
     told = f"{groups}; the largest has {facts['largest']:,}" if facts["clusters"] else "none were found"
     return [
         f"images     {facts['images']:,} without labels: nothing was measured that needs them",
@@ -222,8 +225,12 @@ def _familiar(entry: dict[str, Any]) -> str:
     share = entry["on_test"]["accepted"]
     told = "there are no test images to verify it on"
     if share is not None:
-        told = f"{share:.1%} of the test images have a training image as near"
+        told = f"{_percent(share)} of the test images have a training image as near"
     return f"familiar   distance ≤ {entry['distance']:.3f}; {told}"
+
+
+def _percent(share: float) -> str:
+    return f"{figure(share)}%"
 
 
 def _estimate(estimate: dict[str, Any]) -> str:
@@ -250,7 +257,7 @@ def _threshold(name: str, entry: dict[str, Any]) -> str:
         return f"threshold  {name}: none; {entry['reason'].partition(';')[0]}"
     test = entry["on_test"]
     parts = [
-        f"{share} {test[key]:.1%}"
+        f"{share} {_percent(test[key])}"
         for key, share in (
             ("accepted", "answers"),
             ("precision", "precision"),

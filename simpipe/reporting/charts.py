@@ -21,7 +21,7 @@ def ladder(rungs: list[dict[str, Any]], block: str, name: str) -> Markup | None:
     left, wide, step = 80, 240, 26
     height = step * len(entries) + 26
     told = ", ".join(f"{rung} {percent(number(metric))}" for rung, metric in entries)
-    root = drawing(left + wide + 170, height, f"{name} by rung: {told}", "ladder")
+    root = drawing(left + wide + 178, height, f"{name} by rung: {told}", "ladder")
     for tick in range(0, 101, 25):
         x = left + wide * tick / 100
         add(root, "line", x1=x, x2=x, y1=4, y2=height - 22, class_="grid")

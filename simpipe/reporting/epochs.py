@@ -68,9 +68,7 @@ def plot(
     frame = Frame(min(each[0] for each in epochs), max(each[-1] for each in epochs), scale[0], scale[-1])
 
     known = [value for value in values(runs[0], lines[0].column) if math.isfinite(value)]
-    ends = " to ".join(
-        f"{100 * value:.1f} %" if best else f"{value:.3g}" for value in known[:: len(known) - 1 or 1]
-    )
+    ends = " to ".join(percent(value) if best else f"{value:.3g}" for value in known[:: len(known) - 1 or 1])
     root = drawing(LEFT + WIDE + 12, TOP + HIGH + 46, f"{title} by epoch, from {ends}", "epochs")
     axes(root, frame, scale, best)
     for index, line in enumerate(lines):

@@ -1,4 +1,4 @@
-"""The map: one bokeh figure in WebGL. It holds no data: neither a place nor a name."""
+"""The map: one bokeh figure. It holds no data: neither a place nor a name."""
 
 import json
 import re
@@ -11,7 +11,7 @@ SIZES = ((300, 10), (1_500, 8), (5_000, 7), (20_000, 5), (50_000, 4))
 """Up to how many points, and their width in pixels."""
 SMALLEST = 3
 MOST_MARKERS = 20_000
-"""More points than these are not drawn one by one, but as one picture, see raster.js."""
+"""More points than these are not drawn one by one in WebGL, but as one picture, see raster.js."""
 
 
 def figure(n: int, limits: Frame) -> Any:
@@ -21,14 +21,7 @@ def figure(n: int, limits: Frame) -> Any:
         n: the number of points.
         limits: what of the plane is seen at first.
     """
-    from bokeh.models import (
-        BooleanFilter,
-        CDSView,
-        ColumnDataSource,
-        LinearColorMapper,
-        Range1d,
-        WheelZoomTool,
-    )
+    from bokeh.models import ColumnDataSource, LinearColorMapper, Range1d, WheelZoomTool
     from bokeh.plotting import figure as new_figure
 
     left, right, bottom, top = limits
@@ -36,7 +29,7 @@ def figure(n: int, limits: Frame) -> Any:
         name="map",
         height=560,
         sizing_mode="stretch_width",
-        output_backend="webgl",
+        output_backend="webgl" if n <= MOST_MARKERS else "canvas",
         x_range=Range1d(left, right),
         y_range=Range1d(bottom, top),
         tools="pan,box_zoom,zoom_in,zoom_out,reset,save",
@@ -62,22 +55,24 @@ def figure(n: int, limits: Frame) -> Any:
         empty: dict[str, list[Any]] = {key: [] for key in ("image", "x", "y", "dw", "dh")}
         raster = ColumnDataSource(empty, name="raster", tags=[size])
         plot.image_rgba("image", "x", "y", "dw", "dh", source=raster)
-    # What is faded lies under the rest, and has no outlines to add up to black.
+        plot.tags = [points, mapper]
+    else:
+        add_markers(plot, points, mapper, size)
+    add_overlays(plot, size)
+    return plot
+
+
+def add_markers(plot: Any, points: Any, mapper: Any, size: int) -> None:
+    """What is faded lies under the rest, and has no outlines to add up to black."""
+    from bokeh.models import BooleanFilter, CDSView
+
     colours: dict[str, dict[str, Any]] = {
         "faded": {"fill_color": FADED, "line_color": None},
-        "bright": {
-            "fill_color": {"field": "code", "transform": mapper},
-            "line_width": 0.5,
-        },
+        "bright": {"fill_color": {"field": "code", "transform": mapper}, "line_width": 0.5},
     }
     for name, colour in colours.items():
         view = CDSView(filter=BooleanFilter(name=name))
-        plot.scatter(
-            "x", "y", source=points, name=f"{name}_points", view=view, size=size,
-            visible=n <= MOST_MARKERS, **colour,
-        )  # fmt: skip
-    add_overlays(plot, size)
-    return plot
+        plot.scatter("x", "y", source=points, name=f"{name}_points", view=view, size=size, **colour)
 
 
 def add_overlays(plot: Any, size: int) -> None:
@@ -114,8 +109,9 @@ def figure_json(plot: Any) -> str:
     return re.sub(r'"p\d+"', lambda match: numbers.setdefault(match[0], f'"m{len(numbers)}"'), text)
 
 
-def bokeh_js() -> str:
-    """BokehJS with WebGL: about 1.5 MB of script."""
+def bokeh_js(n: int = 0) -> str:
+    """BokehJS for a map of n points, with WebGL where they are drawn in it: about 1.5 MB of script."""
     from bokeh.resources import Resources
 
-    return "\n".join(Resources(mode="inline", components=["bokeh", "bokeh-gl"], log_level="error").js_raw)
+    components = ["bokeh", "bokeh-gl"] if n <= MOST_MARKERS else ["bokeh"]
+    return "\n".join(Resources(mode="inline", components=components, log_level="error").js_raw)

@@ -109,7 +109,7 @@ def reliability(calibration: dict[str, Any]) -> Markup | None:
         f"{percent(each['predicted'])}: {percent(each['observed'])}" for each in test["reliability"]
     )
     root = drawing(
-        left + wide + 16, high + 54, f"share of right answers by probability: {told}", "reliability"
+        left + wide + 22, high + 54, f"share of right answers by probability: {told}", "reliability"
     )
     for tick in range(0, 101, 25):
         y, x = 10 + high * (1 - tick / 100), left + wide * tick / 100

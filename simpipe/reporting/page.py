@@ -40,10 +40,12 @@ from simpipe.reporting.text import (
     rows_of,
     short,
 )
+from simpipe.wording import figure
 
 SCRIPTS = (
     "data.js", "thumbs.js", "colourings.js", "map.js", "names.js", "legend.js", "layouts.js", "raster.js",
-    "keys.js", "panel.js", "mistakes.js", "explorer.js", "tables.js", "thresholds.js", "nav.js", "start.js",
+    "keys.js", "panel.js", "mistakes.js", "matrix.js", "explorer.js", "tables.js", "thresholds.js", "nav.js",
+    "start.js",
 )  # fmt: skip
 LADDER_TABLE = ("accuracy@1", "macro_accuracy@1", "recall@1", "recall@5", "map@r")
 SLACK = 10_000
@@ -66,7 +68,7 @@ def render(content: Content, max_mb: float = 15.0) -> str:
     also = [*confusions.rows_shown(content), *kinds["rejected"][:MOST_REJECTED].tolist()]
     atlas = make_atlas(content, wanted(content, found, also), colours)
     data = atlas.data | {"evidence": mistakes.script_data(content, kinds, found, atlas.place)}
-    library = bokeh_js()
+    library = bokeh_js(len(atlas.shown.label_id))
     environment = templates()
     environment.filters["drawn"] = lambda row: int(atlas.place[row])
     script = script_text(environment)
@@ -191,8 +193,8 @@ def templates() -> Any:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "clean": clean, "short": short, "quoted": quoted, "percent": percent, "interval": interval,
-        "number": number, "count": count, "drawn": int,
+        "clean": clean, "short": short, "quoted": quoted, "percent": percent, "figure": figure,
+        "interval": interval, "number": number, "count": count, "drawn": int,
     }  # fmt: skip
     return environment
 

@@ -4,6 +4,8 @@ import math
 import re
 from typing import Any, TypeGuard
 
+from simpipe.wording import figure
+
 SHORT = 60
 UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 ROOT = r"(?<![\w.:/~<…-])(?:file:/*)?(?:[A-Za-z]:[\\/]|[\\/~])"
@@ -55,15 +57,18 @@ def number(metric: Any) -> float | None:
 
 def percent(value: float | None) -> str:
     """A share in [0, 1] as a percentage with one decimal."""
-    return "–" if value is None else f"{100 * value:.1f} %"
+    return "–" if value is None else f"{figure(value)} %"
 
 
 def interval(metric: Any, signed: bool = False) -> str:
-    """The interval of a metric in percent, `[90.4, 93.0]`, or nothing where it has none."""
+    """The interval of a metric in percent, `[90.4, 93.0]`, or nothing where it has none.
+
+    `signed` is for a difference of two shares.
+    """
     if not isinstance(metric, dict) or not (is_number(metric.get("low")) and is_number(metric.get("high"))):
         return ""
-    sign = "+" if signed else ""
-    return f"[{100 * metric['low']:{sign}.1f}, {100 * metric['high']:{sign}.1f}]"
+    low, high = (f"{100 * metric[end]:+.1f}" if signed else figure(metric[end]) for end in ("low", "high"))
+    return f"[{low}, {high}]"
 
 
 def points(value: float) -> str:

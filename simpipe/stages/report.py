@@ -20,7 +20,7 @@ BYTES_PER_IMAGE = 300
 
 
 @stage(
-    version=4,
+    version=5,
     reads=(
         "ingest/samples.parquet",
         "ingest/manifest.parquet",

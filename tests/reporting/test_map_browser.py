@@ -132,10 +132,15 @@ def test_before_and_after_training(browser: Any, file: Path, run: Content) -> No
     np.testing.assert_allclose(page.evaluate(f"({SOURCE})('chosen').x[0]"), run.before.xy[123, 0], atol=2e-3)
     page.locator("#explorer").scroll_into_view_if_needed()
     page.wait_for_selector("#explorer[data-row='123']")
-    shown = [float(text) for text in page.locator("#explorer-near small").all_text_contents()]
-    np.testing.assert_allclose(shown, 1 - run.neighbour_distances[123, :10], atol=6e-4)
-    page.locator("[data-to=after]").click()
-    page.wait_for_selector("#panel h3:has-text('in the embedding space')")
+    for name, distances in (("before", run.before.neighbour_distances), ("after", run.neighbour_distances)):
+        page.locator(f"[data-to={name}]").click()
+        told = "before training" if name == "before" else "in the embedding space"
+        page.wait_for_selector(f"#panel h3:has-text('{told}')")
+        page.locator("#explorer").scroll_into_view_if_needed()
+        page.wait_for_selector(f"#explorer-told:has-text('{told}')")
+        shown = [float(text) for text in page.locator("#explorer-near small").all_text_contents()]
+        np.testing.assert_allclose(shown, 1 - distances[123, :10], atol=6e-4)
+    assert page.locator("#explorer").get_attribute("data-row") == "123"
     assert "61.0 %" in caption.inner_text()
     assert no_faults(page), page.faults
     page.context.close()

@@ -12,15 +12,22 @@ from test_unlabelled_page import without_labels
 
 from simpipe.reporting import mistakes, render
 from simpipe.reporting.content import Content
+from simpipe.reporting.text import percent
 
 pytestmark = pytest.mark.browser
+
+EXTREMES = [1, 0.9996, 0.0004, 0]
 
 
 @pytest.fixture(scope="module")
 def run() -> Content:
-    """600 images on a grid, with mistakes of every kind and a probability for each answer."""
+    """600 images on a grid, with mistakes of every kind and a probability for each answer.
+
+    Of the right answers, the first are all but sure, and all but hopeless.
+    """
     made = content(600, PLAIN, noise=1.5)
     chance = np.where(made.correct >= 0, np.linspace(0.3, 0.8, 600), np.nan)
+    chance[np.flatnonzero(made.correct == 1)[: len(EXTREMES)]] = EXTREMES
     grid = np.column_stack([np.arange(600) % 30, np.arange(600) // 30]).astype(np.float32)
     return replace(made, xy=grid, before=None, probability=chance)
 
@@ -83,6 +90,17 @@ def test_a_mistake_says_how_sure_it_was(page: Any, run: Content) -> None:
     assert run.probability is not None
     told = page.locator(f"#mistake-list [data-row='{row}'] p").inner_text()
     assert f"{100 * run.probability[row]:.1f} % sure · {agree} of {run.voters} nearest agree" in told
+
+
+def test_the_card_says_how_sure_it_was(page: Any, run: Content) -> None:
+    row = int(np.flatnonzero(run.correct == 0)[0])
+    assert run.probability is not None
+    text = hover(page, row).inner_text()
+    assert f"{100 * run.probability[row]:.1f} % sure" in text and "of the vote" not in text
+    for row, share in zip(np.flatnonzero(run.correct == 1).tolist(), EXTREMES, strict=False):
+        assert f" {percent(share)} sure" in hover(page, row).inner_text(), "as text.py writes it"
+    other = run.split.index("train")
+    assert "sure" not in hover(page, other).inner_text(), "nothing was asked of it"
 
 
 def test_the_arrow_keys_step_through_the_mistakes(page: Any, run: Content) -> None:
@@ -148,7 +166,13 @@ def test_the_explorer_goes_through_a_label_and_finds_a_file(page: Any, run: Cont
     assert page.locator("#explorer-place").text_content() == "1 of 1 image"
     page.locator("#explorer-name").fill("no such file")
     page.wait_for_selector("#explorer-next:disabled")
-    assert page.locator("#explorer-place").text_content() == "0 images"
+    assert page.locator("#explorer-place").text_content() == "0 images found"
+    assert page.locator("#explorer-told").inner_text().startswith("No image fits")
+    assert page.locator("#explorer .picture:visible").count() == 0, "the last image is no answer"
+    # what is chosen elsewhere is shown all the same, and said to be
+    page.locator("#panel .thumb").first.click()
+    explored(page)
+    assert "chosen elsewhere" in page.locator("#explorer-place").text_content()
     page.locator("#explorer-name").fill("")
     assert no_faults(page), page.faults
 

@@ -168,6 +168,59 @@ def test_the_focus_goes_where_the_page_goes(small: Any) -> None:
 
 
 # check 24
+def test_the_matrix_is_one_stop_and_arrows_reach_every_cell(small: Any) -> None:
+    page, cells = small, small.locator(".matrix [data-true]")
+    pair = """() => {
+      const { true: row, predicted } = document.activeElement.dataset;
+      return row && [row, predicted].map(Number);
+    }"""
+    places = [
+        [int(cell.get_attribute(f"data-{side}") or -1) for side in ("true", "predicted")]
+        for cell in cells.all()
+    ]
+    assert len(places) > 4 and page.locator(".matrix [tabindex='0']").count() == 1
+    page.locator(".scroll:has(.matrix)").focus()
+    page.keyboard.press("Tab")
+    seen = [page.evaluate(pair)]
+    for _ in places[1:]:
+        page.keyboard.press("ArrowRight")
+        seen.append(page.evaluate(pair))
+    assert seen == places, "line by line"
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate(pair) == places[-1], "there it ends"
+    page.keyboard.press("Control+Home")
+    assert page.evaluate(pair) == places[0]
+    page.keyboard.press("ArrowDown")
+    assert page.evaluate(pair)[0] != places[0][0]
+    page.keyboard.press("End")
+    last = page.evaluate(pair)
+    assert last == [place for place in places if place[0] == last[0]][-1]
+    page.keyboard.press("Tab")
+    assert not page.evaluate("Boolean(document.activeElement.closest('.matrix'))")
+    page.keyboard.press("Shift+Tab")
+    assert page.evaluate(pair) == last, "Tab comes back to the cell that one was at"
+    page.keyboard.press("Enter")
+    wrong = page.evaluate("document.querySelectorAll('#mistake-list > li').length")
+    assert wrong and page.locator("#mistake-pair").is_visible()
+    page.locator("#mistake-pair button").click()
+
+
+# check 24
+def test_a_cell_is_read_with_its_labels(small: Any) -> None:
+    tree = small.context.new_cdp_session(small).send("Accessibility.getFullAXTree")["nodes"]
+    nodes = {node["nodeId"]: node for node in tree}
+    told = "red → green: 1 of 3 (33%); show them"
+    cells = [node for node in tree if not node["ignored"] and node["name"]["value"] == told]
+    cells = [node for node in cells if node["role"]["value"] == "button"]
+    (node,) = cells
+    above = []
+    while node.get("parentId"):
+        above.append(node["role"]["value"])
+        node = nodes[node["parentId"]]
+    assert above[:2] == ["button", "gridcell"] and above.index("row") < above.index("grid")
+
+
+# check 24
 def test_arrows_go_from_image_to_image_on_the_map(small: Any) -> None:
     page, panel = small, small.locator("#panel")
     page.locator("#relations .thumb, #mistakes .thumb").first.click()

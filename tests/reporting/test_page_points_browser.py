@@ -114,6 +114,8 @@ def test_find_an_image_by_its_name_with_the_keyboard(page: Any) -> None:
     page.locator("#image-name").fill("no such file")
     page.keyboard.press("Enter")
     assert page.locator("#find-result").text_content() == "0 found"
+    assert page.locator("#panel").get_attribute("data-row") is None, "what was chosen before is no answer"
+    assert page.locator("#panel .picture").count() == 0 and page.evaluate(LENGTH, "chosen") == 0
     page.locator("#image-name").fill("")
 
 

@@ -2,7 +2,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simpipe.reporting.text import clean, interval, number, percent, quoted, rows_of, short, without_folders
+from simpipe.reporting.text import (
+    clean,
+    interval,
+    number,
+    percent,
+    quoted,
+    rows_of,
+    short,
+    without_folders,
+)
+from simpipe.wording import figure
 
 
 @given(st.text(st.characters(), max_size=30))
@@ -50,6 +60,22 @@ def test_numbers() -> None:
     assert interval({"value": 0.1, "low": None, "high": None}) == "" and interval(None) == ""
     assert number({"value": 0.5}) == number(0.5) == 0.5
     assert number(None) is number(float("nan")) is number("0.5") is number({"reason": "x"}) is None
+
+
+SHARES = {
+    1: "100.0", 0.9996: "> 99.9", 0.9995: "> 99.9", 0.9994: "99.9", 1 - 6e-8: "100.0",
+    0: "0.0", 0.0004: "< 0.1", 0.0006: "0.1", 6e-8: "0.0",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("share", "shown"), SHARES.items())
+def test_only_all_is_100_percent_and_only_nothing_is_0(share: float, shown: str) -> None:
+    assert figure(share) == shown and percent(share) == f"{shown} %"
+    assert interval({"value": share, "low": share, "high": 1.0}) == f"[{shown}, 100.0]"
+
+
+def test_whole_percents_keep_to_it_too() -> None:
+    assert [figure(share, 0) for share in (1, 0.996, 0.994, 0.004, 0)] == ["100", "> 99", "99", "< 1", "0"]
 
 
 def test_documents_become_rows() -> None:

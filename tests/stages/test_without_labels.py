@@ -222,3 +222,21 @@ def test_a_query_without_a_threshold_still_finds(asked: Callable[..., Run]) -> N
 def test_a_threshold_that_needs_labels_is_refused_with_its_reason(asked: Callable[..., Run]) -> None:
     with pytest.raises(UsageError, match=r"precision_0\.95 could not be chosen: the images have no labels"):
         asked(0.3).query(["known.jpg"], threshold="precision_0.95")
+
+
+@pytest.mark.parametrize("given", [0.7, "0.7", "7e-1"])
+def test_a_distance_stands_in_the_place_of_a_threshold(asked: Callable[..., Run], given: str | float) -> None:
+    near, far = asked(0.3).query(["known.jpg", "strange.jpg"], threshold=given)
+    assert near.match.threshold == far.match.threshold == 0.7
+    assert near.match.familiar and not far.match.familiar
+    assert asked(0.3).query(["strange.jpg"], threshold=0.9)[0].match.familiar
+    assert asked(0.3).query(["known.jpg"], threshold=0)[0].match.threshold == 0
+
+
+@pytest.mark.parametrize("given", [float("nan"), -0.1, 2.1, "nan", "inf", "-0.1", "0,3", "", "familiar"])
+def test_what_is_neither_a_threshold_nor_a_distance_is_refused(
+    asked: Callable[..., Run], given: str | float
+) -> None:
+    with pytest.raises(UsageError, match="no threshold is called") as error:
+        asked(0.3).query(["known.jpg"], threshold=given)
+    assert "no distance from 0 to 2" in error.value.message and "familiar_0.95" in error.value.hint

@@ -22,12 +22,13 @@ const similarityOf = (far) => 1 - (far * 2) / 65535;
 
 // How to look up the neighbours of a row, nearest first: [{row, similarity, rank}]; a row of −1 is not on the page.
 function lists({ rows, k, ids, distances }) {
-  const slots = new Map([...array(Int32Array, rows)].map((row, slot) => [row, slot]));
+  const slots = new Int32Array(raw.n).fill(-1);
+  array(Int32Array, rows).forEach((row, slot) => (slots[row] = slot));
   const near = array(Int32Array, ids);
   const far = array(Uint16Array, distances);
   return (row) => {
     const found = [];
-    const start = (slots.get(row) ?? -1) * k;
+    const start = slots[row] * k;
     for (let i = start; i >= 0 && i < start + k; i++) {
       if (near[i] === -1) continue;
       found.push({ row: Math.max(near[i], -1), similarity: similarityOf(far[i]), rank: i - start + 1 });
@@ -65,7 +66,15 @@ const onPage = ({ row }) => row >= 0;
 const answers = lists(raw.queries);
 const labelOf = (row) => data.labels[data.label[row]];
 
-const percent = (share) => `${(100 * share).toFixed(1)} %`;
+// A share in percent, as `figure` of wording.py writes it: only all is 100.0, and only nothing is 0.0.
+function figure(share) {
+  const shown = (100 * share).toFixed(1), rounding = 1e-6;
+  if (share < 1 - rounding && shown === "100.0") return "> 99.9";
+  if (share > rounding && shown === "0.0") return "< 0.1";
+  return shown;
+}
+
+const percent = (share) => `${figure(share)} %`;
 const grouped = (number) => number.toLocaleString("en");
 
 // A new element: `attributes` are set as they are, `children` are nodes or text.

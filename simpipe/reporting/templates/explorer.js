@@ -3,7 +3,8 @@
 const LARGE = innerWidth < 700 ? 160 : 192;
 const STRIP = 96;
 
-const explorer = { row: -1, found: [], near: [], title: "", beside: 0, visible: false };
+// row: −1 where the search finds nothing. stale: whether it is to be drawn once it is seen.
+const explorer = { row: -1, found: [], near: [], title: "", beside: 0, visible: false, stale: true };
 
 // The rows that the label and the file name leave.
 function explorable() {
@@ -20,6 +21,8 @@ function explorable() {
 
 function drawChosen() {
   const { row } = explorer;
+  byId("explorer-chosen").hidden = row < 0;
+  if (row < 0) return;
   const toMap = make("button", { type: "button" }, "Show on the map");
   toMap.addEventListener("click", () => choose(row));
   byId("explorer-chosen").replaceChildren(
@@ -70,21 +73,24 @@ function nearEntry({ row, similarity, rank }, place) {
 
 function drawExplorer() {
   const { row, near, title, found } = explorer;
+  explorer.stale = false;
   byId("explorer").dataset.row = row;
   const place = found.indexOf(row);
   const counted = `${grouped(found.length)} ${found.length === 1 ? "image" : "images"}`;
-  byId("explorer-place").textContent = place < 0 ? counted : `${grouped(place + 1)} of ${counted}`;
+  const told = place < 0 ? `${counted} found${row < 0 ? "" : "; the one below was chosen elsewhere"}` : `${grouped(place + 1)} of ${counted}`;
+  byId("explorer-place").textContent = told;
   byId("explorer-previous").disabled = byId("explorer-next").disabled = !found.length;
-  if (row < 0) return;
   byId("explorer-told").textContent = title;
   byId("explorer-near").replaceChildren(...near.map(nearEntry));
   drawChosen();
   drawBeside();
 }
 
-// Take `row`, beside its nearest after training, whatever the map shows; it is drawn when the section is seen.
+const NOTHING = { near: [], title: "No image fits. Try another label, or a shorter part of the file name." };
+
+// Take `row`, beside its nearest by the embeddings that the map shows; it is drawn when the section is seen.
 function explore(row) {
-  Object.assign(explorer, { row, beside: 0, ...(row < 0 ? { near: [], title: "" } : nearestIn(row, "after")) });
+  Object.assign(explorer, { row, beside: 0, stale: true, ...(row < 0 ? NOTHING : nearestIn(row, map.layout)) });
   if (explorer.visible) drawExplorer();
 }
 
@@ -97,8 +103,7 @@ function stepImage(by) {
 function refind() {
   explorer.found = explorable();
   if (explorer.found.includes(explorer.row)) drawExplorer();
-  else if (explorer.found.length) explore(explorer.found[0]);
-  else drawExplorer();
+  else explore(explorer.found[0] ?? -1);
 }
 
 function startExplorer() {
@@ -116,7 +121,7 @@ function startExplorer() {
   new IntersectionObserver(
     ([{ isIntersecting }]) => {
       explorer.visible = isIntersecting;
-      if (isIntersecting && byId("explorer").dataset.row !== String(explorer.row)) drawExplorer();
+      if (isIntersecting && explorer.stale) drawExplorer();
     },
     { rootMargin: "200px" },
   ).observe(byId("explorer"));

@@ -6,15 +6,16 @@ const MOST_MOVING = 20_000;
 
 const layouts = {};
 
-const layout = (name = map.layout) => layouts[name];
+// A layout, which is unpacked when it is first asked for.
+const layout = (name = map.layout) => (layouts[name] ??= unpackLayout(raw[name]));
 const neighbours = (row, name = map.layout) => layout(name).neighbours(row);
 
-// A layout as it is used; places come as 0…65535 across the map.
+// Places come as 0…65535 across the map as it was at first.
 function unpackLayout({ place, hearts, neighbours }) {
   const packed = array(Uint16Array, place);
   const along = ({ start, end }, axis) =>
-    Float32Array.from({ length: data.n }, (_, row) => start + ((end - start) * packed[2 * row + axis]) / 65535);
-  return { x: along(map.plot.x_range, 0), y: along(map.plot.y_range, 1), hearts, neighbours: lists(neighbours) };
+    new Float32Array(data.n).map((_, row) => start + ((end - start) * packed[2 * row + axis]) / 65535);
+  return { x: along(map.frame.x, 0), y: along(map.frame.y, 1), hearts, neighbours: lists(neighbours) };
 }
 
 function setPlaces(x, y) {
@@ -27,8 +28,7 @@ function setPlaces(x, y) {
 function fit({ x, y }) {
   const { x_range: xs, y_range: ys } = map.plot;
   for (const [range, values] of data.n ? [[xs, x], [ys, y]] : []) {
-    const sorted = values.slice().sort();
-    const [low, high] = [sorted[0], sorted.at(-1)];
+    const [low, high] = [Math.min, Math.max].map((end) => values.reduce((a, b) => end(a, b)));
     const margin = MARGIN * (high - low) || 1;
     const [start, end] = [low - margin, high + margin];
     range.setv({ start, end, reset_start: start, reset_end: end });
@@ -67,6 +67,7 @@ function showLayout(name) {
   for (const layer of ["mistakes", "near", "chosen"]) setPoints(layer, []);
   source("names").data = { x: [], y: [], text: [] };
   showCard(-1);
+  explore(explorer.row);
   fit(layout());
   move(layout(), () => {
     shade();
@@ -82,9 +83,9 @@ function shade() {
 }
 
 function startLayouts() {
-  layouts.after = unpackLayout(raw.after);
+  const { x_range: { start: left, end: right }, y_range: { start: bottom, end: top } } = map.plot;
+  map.frame = { x: { start: left, end: right }, y: { start: bottom, end: top } };
   if (raw.before) {
-    layouts.before = unpackLayout(raw.before);
     byId("layouts").addEventListener("click", ({ target }) => {
       if (target.dataset.to) showLayout(target.dataset.to);
     });

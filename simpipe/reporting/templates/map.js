@@ -21,7 +21,7 @@ function recolour() {
   map.seen = Uint8Array.from(group, (g) => seenOf[g]);
   map.code = Uint8Array.from(group, (g) => codeOf[g]);
   source("points").data = { x: map.x, y: map.y, code: map.code };
-  for (const name of source("raster") ? [] : ["faded", "bright"]) {
+  for (const name of source("bright") ? ["faded", "bright"] : []) {
     const drawn = seenOf.map((seen, g) => seen !== HIDDEN && (codeOf[g] === FADED) === (name === "faded"));
     source(name).booleans = Array.from(group, (g) => drawn[g]);
   }
@@ -110,7 +110,7 @@ function useTheme() {
   const colour = (name) => ({ value: style.getPropertyValue(`--${name}`).trim() });
   const glyph = (name) => map.plot.select_one(name).glyph;
   glyph("name_text").setv({ text_color: colour("ink"), background_fill_color: colour("paper") });
-  glyph("bright_points").line_color = colour("outline");
+  if (source("bright")) glyph("bright_points").line_color = colour("outline");
   glyph("rings").line_color = colour("bad");
 }
 

@@ -33,7 +33,7 @@ function nearestIn(row, layout) {
 // How many of the neighbours training kept; empty where there is nothing to compare with.
 function keptText(row, near) {
   const other = map.layout === "after" ? "before" : "after";
-  if (!layouts.before || !near.length) return "";
+  if (!raw.before || !near.length) return "";
   const there = new Set(neighbours(row, other).slice(0, NEAREST).map((entry) => entry.row));
   const kept = near.filter((entry) => there.has(entry.row)).length;
   return `${kept} of ${near.length} also nearest ${other} training.`;
@@ -90,5 +90,6 @@ function startPanel() {
     const place = found.length > 1 ? `${grouped(next + 1)} of ` : "";
     byId("find-result").textContent = wanted ? `${place}${grouped(found.length)} found` : "";
     if (found.length) choose(found[next], false);
+    else if (wanted) clearChoice(); // what was chosen before is no answer
   });
 }

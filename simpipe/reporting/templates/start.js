@@ -7,6 +7,7 @@ startNavigation();
 startMap().then(() => {
   startPanel();
   startMistakes();
+  startMatrix();
   startExplorer();
   document.body.dataset.ready = "yes";
   setTimeout(loadSheets, 1000);

@@ -14,7 +14,7 @@ const outOf = (hits, of, noun) => `${grouped(hits)} of ${grouped(of)} ${noun}${o
 const share = (hits, of, noun) => `${outOf(hits, of, noun)} (${ratio(hits, of)})`;
 
 function sure(hits, of) {
-  const [low, high] = wilson(hits, of).map((bound) => (100 * bound).toFixed(1));
+  const [low, high] = wilson(hits, of).map(figure);
   return `; 95 % interval ${low} to ${high}\u00a0%`;
 }
 
