@@ -1,6 +1,8 @@
 """What `simpipe run` finds and says before it works: a network that is not to be had, and odd settings."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 from simpipe.cli.rundirs import FILE_KEYS, config_values
 from simpipe.engine.plan import Request, file_hash
@@ -40,7 +42,8 @@ def settings_notes(run: RunDir, looked: Request, source: str, given: Sequence[st
             f"as {source} says, and no longer as the run had it: {', '.join(changes)}; to keep one, give it "
             "with --set"
         )
-    yield from idle_settings(looked.config, load(source) if source in preset_names() else Config())
+    own = source in preset_names() or Path(source).resolve() == run.config.resolve()
+    yield from idle_settings(looked.config, load(source) if own else Config())
 
 
 def _changes(run: RunDir, looked: Request) -> Iterator[tuple[str, str]]:
@@ -55,5 +58,12 @@ def _changes(run: RunDir, looked: Request) -> Iterator[tuple[str, str]]:
         return  # there is no run yet, or none that can tell
     for key, value in {**looked.values, **looked.paths}.items():
         old = before.get(key, value)
-        if old != value and not (key in FILE_KEYS and file_hash(old) == looked.values[key]):
+        if old != value and not (key in FILE_KEYS and _same_file(key, old, looked)):
             yield key, f"{written(old)} → {written(value)}"
+
+
+def _same_file(key: str, old: Any, looked: Request) -> bool:
+    """Whether a key names the same content as before, in another place, or a list that has grown."""
+    grown = key == "ingest.exclude" and None not in (old, looked.values[key])
+    moved = old is not None and Path(old).is_absolute() and not Path(old).exists()
+    return grown or moved or file_hash(old) == looked.values[key]

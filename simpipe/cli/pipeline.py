@@ -139,7 +139,7 @@ def run(
             console.note(note)
 
     if dry_run:
-        _plan_only(target, request, check, as_json)
+        _plan_only(target, request, check, console, as_json)
     else:
         outcomes = _work(target, lambda: request, check, wait, console)
         if show:
@@ -288,7 +288,7 @@ def _stage_command(stage: Stage, wishes: Wishes = NO_WISHES) -> Callable[..., No
                 export(target, wishes.export, console)
 
         if dry_run:
-            _plan_only(target, ask(), require_upstream, as_json)
+            _plan_only(target, ask(), require_upstream, console, as_json)
             return
         outcomes = _work(target, ask, require_upstream, wait, console, afterwards)
         if overrides:
@@ -309,13 +309,14 @@ def _console(as_json: bool, quiet: bool, verbose: int) -> Console:
 Check = Callable[[RunDir, tuple[Stage, ...], "Request"], None]
 
 
-def _plan_only(target: RunDir, request: "Request", check: Check, as_json: bool) -> None:
+def _plan_only(target: RunDir, request: "Request", check: Check, console: Console, as_json: bool) -> None:
     """Say what would run; the planner is the one that a real run asks."""
     from simpipe.engine.plan import look, plan
 
     looked = look(target, PIPELINE, replace(request, remember=False))
     check(target, PIPELINE, looked)
-    print_plan(target, plan(target, PIPELINE, looked), request.selected, as_json)
+    notes = console.notes if as_json else ()  # else they are told already
+    print_plan(target, plan(target, PIPELINE, looked), request.selected, as_json, notes)
 
 
 def _work(

@@ -30,10 +30,10 @@ class Row(NamedTuple):
 def read_exclusion(path: Path) -> list[Row]:
     """The marked images of a CSV with the columns sample_id or path, and exclude.
 
-    A row is marked by 1, x, true or yes under `exclude`, in any case; without that column every row is. Under
-    `exclude_other` the image of `other_id` and `other` is marked, which a finding sets against its own. The
-    delimiter is a semicolon if the header has one. What a spreadsheet made of an id that looks like a number
-    is no id: then the path counts.
+    A row is marked by 1, x, true or yes under `exclude`, in any case. Under `exclude_other` the image of
+    `other_id` and `other` is marked, which a finding sets against its own. Without both columns every row is.
+    The delimiter is a semicolon if the header has one. What a spreadsheet made of an id that looks like a
+    number is no id: then the path counts.
 
     Raises:
         UsageError: there is no such file, or it may not be read.
@@ -97,8 +97,8 @@ def _rows(names: list[str], cells: list[str], where: str) -> Iterator[Row]:
         )
     values = dict.fromkeys(("sample_id", "path", "other_id", "other"), "")
     values |= zip(names, cells, strict=False)
-    marked = _marked(values, "exclude", where) if "exclude" in names else any(cells)
-    if marked:
+    marks = {"exclude", "exclude_other"} & set(names)
+    if _marked(values, "exclude", where) if marks else any(cells):
         yield _row(values["sample_id"], values["path"], where)
     if _marked(values, "exclude_other", where):
         other = values["other"] if values["other_id"].strip() else ""  # else it is a label

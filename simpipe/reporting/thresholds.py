@@ -8,7 +8,7 @@ import numpy as np
 
 from simpipe.metrics.calibration import working_threshold
 from simpipe.reporting.content import Content
-from simpipe.reporting.text import clean, number, percent, value_text
+from simpipe.reporting.text import clean, number, value_text
 
 COLUMNS = {
     "precision": "precision",
@@ -111,7 +111,7 @@ def asked(name: str) -> str:
         return "best F1"
     parts = re.fullmatch(r"(.+)_(\d*\.?\d+)", name)
     if parts and parts[1] in TARGETS:
-        return f"{TARGETS[parts[1]]} {percent(float(parts[2]))}"
+        return f"{TARGETS[parts[1]]} {100 * float(parts[2]):g} %"
     return value_text(name)
 
 

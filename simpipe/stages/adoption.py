@@ -69,7 +69,8 @@ def _record(path: Path) -> dict[str, Any]:
         )
     record = read_json(path)
     try:
-        known = record["schema"] == "simpipe.encoder/1" and record["tuning"] and record["weights_sha256"]
+        parts = record["tuning"], record["weights_sha256"], record["backbone"]["name"]
+        known = record["schema"] == "simpipe.encoder/1" and all(parts)
     except (LookupError, TypeError):
         known = False
     if not known:

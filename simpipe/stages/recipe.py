@@ -1,6 +1,5 @@
 """What the configuration says about training, in the words of the learning room."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simpipe.engine.stage import Context
@@ -43,33 +42,17 @@ def require_network(settings: "Train") -> None:
 
         require_encoder(settings)
         return
-    from simpipe.learning import backbones
-    from simpipe.learning.backbones.weights import load_weights_file
+    from simpipe.learning.backbones import is_path, own
+    from simpipe.learning.backbones.lite import VARIANTS, imagenet_file
+    from simpipe.learning.backbones.weights import require_weights_file
 
     name, weights = settings.backbone, settings.weights
-    # what is refused here is refused before a framework is loaded: the words are those of training
-    if backbones.is_path(name):
-        single = name.endswith(".keras") and Path(name).is_file()
-        usable = single or Path(name, "saved_model.pb").is_file()
-        if not (usable and settings.trust and weights == "imagenet"):
-            backbones.build(name, weights=weights, trust=settings.trust)
-    elif weights == "imagenet":
-        if not _installed(name):
-            backbones.build(name)
-    elif weights != "none" and not (Path(weights).is_file() and weights.endswith(".weights.h5")):
-        load_weights_file(None, weights)
-
-
-def _installed(name: str) -> bool:
-    """Whether the ImageNet weights of a backbone are there, as far as pip brings them."""
-    from simpipe.learning.backbones.lite import VARIANTS, imagenet_file
-
-    if name in VARIANTS:
-        try:
-            imagenet_file(name)
-        except ImportError:
-            return False
-    return True
+    if is_path(name):
+        own.require_network(name, weights, settings.trust)
+    elif weights not in ("imagenet", "none"):
+        require_weights_file(weights)
+    elif weights == "imagenet" and name in VARIANTS:
+        imagenet_file(name)
 
 
 def images_of(ctx: Context, samples: "Samples", fit: "npt.NDArray[np.int64]") -> "Images":

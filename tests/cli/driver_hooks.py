@@ -1,4 +1,4 @@
-"""What can be done to the real command from inside its process, before it starts; see `conftest.driven`."""
+"""What can be done to the real command from inside its process, before it starts; see `commands.driven`."""
 
 import json
 import multiprocessing

@@ -6,7 +6,7 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
-from conftest import simpipe, toy
+from commands import simpipe, toy
 
 from simpipe.cli import beforehand
 from simpipe.cli.beforehand import require_network
@@ -51,6 +51,8 @@ def test_nothing_is_said_to_the_quiet_and_programs_find_it_in_the_document(numbe
         assert toy("run", "data", "--set", f"index.m={change}", "-q", cwd=numbers).stderr == ""
         assert toy("run", "data", "-q", cwd=numbers).stderr == ""
     toy("arrange", "--set", "index.m=8", cwd=numbers)
+    planned = toy("run", "data", "--dry-run", "--json", cwd=numbers)
+    assert planned.stderr == "" and "index.m: 8 → 16" in json.loads(planned.stdout)["notes"][0]
     done = toy("run", "data", "--json", cwd=numbers)
     (note,) = json.loads(done.stdout)["notes"][:1]
     assert done.stderr == "" and "index.m: 8 → 16" in note
@@ -62,11 +64,23 @@ def test_a_file_that_a_key_names_counts_by_its_content(numbers):
     command = ("run", "data", "--config", "mine.yaml", "--name", "own")
     assert not set_back(toy(*command, cwd=numbers))
     assert not set_back(toy(*command, cwd=numbers)), "the run's own copy of the list is the same list"
-    (numbers / "list.csv").write_text("path,exclude\nb.jpg,x\n")
-    (change,) = set_back(toy(*command, cwd=numbers))
-    assert change.startswith("ingest.exclude: ") and change.endswith("list.csv")
+    (numbers / "list.csv").write_text("path,exclude\na.jpg,x\nb.jpg,x\n")
+    assert not set_back(toy(*command, cwd=numbers)), "the list has grown"
     (change,) = set_back(toy("run", "data", "--name", "own", cwd=numbers))
     assert change.endswith("exclude.csv → null")
+
+
+def test_a_file_that_was_moved_is_the_same_file(numbers):
+    rows = [
+        "path,label",
+        *(f"{path.relative_to(numbers / 'data')},a" for path in (numbers / "data").rglob("*.*")),
+    ]
+    (numbers / "one.csv").write_text("\n".join(rows))
+    command = ("run", "data", "--name", "own", "--set")
+    assert not set_back(toy(*command, "ingest.table=one.csv", cwd=numbers))
+    (numbers / "one.csv").rename(numbers / "two.csv")
+    (numbers / "mine.yaml").write_text("ingest:\n  table: two.csv\n")
+    assert not set_back(toy("run", "data", "--name", "own", "--config", "mine.yaml", cwd=numbers))
 
 
 def test_a_run_that_cannot_tell_what_it_had_is_no_obstacle(numbers):
@@ -87,6 +101,11 @@ def test_keys_without_effect_are_named(numbers):
     ]
     told = notes(toy("arrange", "--run", "mine", "--set", "train.gem_p=5", "--dry-run", cwd=numbers))
     assert told == ["note: train.gem_p: no effect with train.pooling: avg"], "only what this command asks for"
+    own = ("run", "data", "--config", "runs/mine/config.yaml", "--name", "mine", "--set", "train.gem_p=6")
+    told = [note for note in notes(toy(*own, cwd=numbers)) if "no effect" in note]
+    assert told == ["note: train.gem_p: no effect with train.pooling: avg"], (
+        "the rest was told when it was asked"
+    )
 
 
 # networks out of reach

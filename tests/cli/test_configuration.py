@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import simpipe
+from commands import simpipe
 
 from simpipe.cli.rundirs import request_of, save_request
 from simpipe.config import Config, flatten, load, override

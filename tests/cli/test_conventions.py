@@ -16,7 +16,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from conftest import TOYS, executed, proposed, simpipe, toy
+from commands import TOYS, executed, proposed, simpipe, toy
 from typer.testing import CliRunner
 
 from simpipe import cli

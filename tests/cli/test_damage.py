@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import draw, driven, executed, simpipe
+from commands import draw, driven, executed, simpipe
 from run_digests import digests
 
 import simpipe as package

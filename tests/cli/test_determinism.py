@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import driven, executed, simpipe
+from commands import driven, executed, simpipe
 from run_digests import digest, digests
 
 from simpipe.engine.stage import covers

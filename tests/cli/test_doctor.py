@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from conftest import simpipe
+from commands import simpipe
 from typer.testing import CliRunner
 
 from simpipe.cli import checkup

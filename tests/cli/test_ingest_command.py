@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import draw, executed, simpipe
+from commands import draw, executed, simpipe
 from PIL import Image
 
 from simpipe.data.manifest import read_manifest

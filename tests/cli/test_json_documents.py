@@ -8,7 +8,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from conftest import simpipe, toy
+from commands import simpipe, toy
 from typer.testing import CliRunner
 
 from simpipe import errors

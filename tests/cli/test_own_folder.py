@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import executed, make_data, simpipe
+from commands import executed, make_data, simpipe
 
 import simpipe as package
 from simpipe.errors import DamagedError

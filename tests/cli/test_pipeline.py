@@ -12,7 +12,7 @@ from pathlib import Path
 import jsonschema
 import numpy as np
 import pytest
-from conftest import COLOURS, PER_LABEL, draw, executed, make_data, simpipe
+from commands import COLOURS, PER_LABEL, draw, executed, make_data, simpipe
 
 import simpipe as package
 from simpipe.engine.lock import run_lock

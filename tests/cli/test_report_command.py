@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import COLOURS, PER_LABEL, executed, simpipe, toy
+from commands import COLOURS, PER_LABEL, executed, simpipe, toy
 
 RUN = Path("runs/quick")
 OUT = RUN / "projector"

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from conftest import TOYS, executed, proposed, simpipe, toy
+from commands import TOYS, executed, proposed, simpipe, toy
 
 from simpipe.engine.lock import run_lock
 from simpipe.metrics.contracts import load_schema

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import COLOURS, PER_LABEL, simpipe
+from commands import COLOURS, PER_LABEL, simpipe
 from typer.testing import CliRunner, Result
 
 from simpipe.cli.app import app

@@ -88,6 +88,8 @@ def test_the_other_image_of_a_pair_has_a_mark_of_its_own(tmp_path: Path) -> None
     assert read(tmp_path, PAIRS + pair % ("", "x")) == [Row(other, "=b/2.jpg")]
     assert read(tmp_path, PAIRS + pair % ("1", "Yes")) == [Row(ID, "a/1.jpg"), Row(other, "=b/2.jpg")]
     assert read(tmp_path, PAIRS + f"{ID},a/1.jpg,b/2.jpg,,x,1.2E+15\n") == [Row("", "b/2.jpg")]
+    rows = f"a/1.jpg,b/2.jpg,,{other}\na/3.jpg,b/4.jpg,x,{other}\n"
+    assert read(tmp_path, "path,other,exclude_other,other_id\n" + rows) == [Row(other, "b/4.jpg")]
 
 
 def test_an_id_that_a_spreadsheet_took_for_a_number_gives_way_to_the_path(tmp_path: Path) -> None:

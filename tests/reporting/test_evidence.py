@@ -123,7 +123,8 @@ def test_threshold_curve_against_loops(run: Content) -> None:
 
 def test_threshold_names_and_unmet_targets(run: Content) -> None:
     table = thresholds.table(run.calibration)
-    assert [row.name for row in table] == ["best F1", "precision ≥ 95.0 %", "unknown let in ≤ 10.0 %"]
+    assert [row.name for row in table] == ["best F1", "precision ≥ 95 %", "unknown let in ≤ 10 %"]
     assert table[2].distance is None and table[2].reason == "0.1 needs 9 unknown queries"
     assert table[1].on_test[0] == 0.944
     assert thresholds.asked("<b>") == "<b>"
+    assert thresholds.asked("precision_0.9996") == "precision ≥ 99.96 %"

@@ -122,6 +122,7 @@ def test_weights_that_are_not_those_of_the_record_are_refused(place, damage):
         {"schema": "simpipe.encoder/0"},
         {name: value for name, value in RECORD.items() if name != "tuning"},
         {name: value for name, value in RECORD.items() if name != "weights_sha256"},
+        {name: value for name, value in RECORD.items() if name != "backbone"},
         {"backbone": {"name": "toy"}, "head": {}},
         {},
         [],

