@@ -9,18 +9,23 @@ from simpipe.engine.plan import Request, file_hash
 from simpipe.engine.rundir import RunDir, readable_receipt
 from simpipe.errors import DamagedError, NewerError
 
+NETWORK = tuple(f"train.{name}" for name in ("backbone", "weights", "trust", "encoder"))
+
 
 def require_network(run: RunDir, request: Request) -> None:
     """Refuse at once what the train stage would refuse after ingest has read every image.
 
-    A run that has trained already is left to that stage, which may be fresh.
+    A run that has trained with the network that is asked for is left to that stage, which may be fresh.
 
     Raises:
         UsageError, DamagedError: the network, its weights or the finished encoder are not to be had.
     """
     from simpipe.stages.recipe import require_network
 
-    if "train" in request.selected and readable_receipt(run, "train") is None:
+    before = _before(run) if readable_receipt(run, "train") else {}
+    if "train" in request.selected and any(
+        key not in before or before[key] != request.values[key] for key in NETWORK
+    ):
         require_network(request.config.train)
 
 
@@ -42,6 +47,7 @@ def settings_notes(run: RunDir, looked: Request, source: str, given: Sequence[st
             f"as {source} says, and no longer as the run had it: {', '.join(changes)}; to keep one, give it "
             "with --set"
         )
+    yield from _returning(run, looked)
     own = source in preset_names() or Path(source).resolve() == run.config.resolve()
     yield from idle_settings(looked.config, load(source) if own else Config())
 
@@ -50,12 +56,7 @@ def _changes(run: RunDir, looked: Request) -> Iterator[tuple[str, str]]:
     """The keys of which the run has another value than is asked of it now; a file counts by its content."""
     from simpipe.config import written
 
-    try:
-        before = config_values(run)
-    except NewerError:
-        raise
-    except (DamagedError, FileNotFoundError):
-        return  # there is no run yet, or none that can tell
+    before = _before(run)
     for key, value in {**looked.values, **looked.paths}.items():
         old = before.get(key, value)
         if old != value and not (key in FILE_KEYS and _same_file(key, old, looked)):
@@ -63,7 +64,38 @@ def _changes(run: RunDir, looked: Request) -> Iterator[tuple[str, str]]:
 
 
 def _same_file(key: str, old: Any, looked: Request) -> bool:
-    """Whether a key names the same content as before, in another place, or a list that has grown."""
-    grown = key == "ingest.exclude" and None not in (old, looked.values[key])
-    moved = old is not None and Path(old).is_absolute() and not Path(old).exists()
-    return grown or moved or file_hash(old) == looked.values[key]
+    """Whether a key names the same content as before, or the file in another place, or another list."""
+    new = looked.paths[key]
+    if key == "ingest.exclude" and None not in (old, new):
+        return True  # `_returning` tells of lists
+    if None in (old, new):
+        return False
+    moved = not Path(old).exists() and Path(new).is_absolute() and Path(new).exists()
+    return moved or file_hash(old) == looked.values[key]
+
+
+def _returning(run: RunDir, looked: Request) -> Iterator[str]:
+    """What the list of before left out, and the new one does not."""
+    from simpipe.data.exclusion import read_exclusion
+
+    old, new = _before(run).get("ingest.exclude"), looked.paths["ingest.exclude"]
+    if old is None or new is None or not Path(old).is_file():
+        return
+    listed = read_exclusion(Path(new))
+    ids, paths = {row.sample_id for row in listed} - {""}, {row.path for row in listed} - {""}
+    back = [row for row in read_exclusion(Path(old)) if row.sample_id not in ids and row.path not in paths]
+    if back:
+        yield (
+            f"left out so far, and back now, for {new} does not name them: {len(back):,}; to keep them out, "
+            f"add the rows of {old} to it"
+        )
+
+
+def _before(run: RunDir) -> dict[str, Any]:
+    """The configuration that the run has so far; nothing if there is no run yet, or none that can tell."""
+    try:
+        return config_values(run)
+    except NewerError:
+        raise
+    except (DamagedError, FileNotFoundError):
+        return {}

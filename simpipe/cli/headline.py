@@ -88,7 +88,7 @@ def _familiar_to_the_encoder(run: RunDir) -> list[str]:
     if not adopted.get("known_images"):
         return []
     known, tested = adopted["known_images"], adopted["tested_images"]
-    return [f"{'':10} {known:,} of the {tested:,} images tested here trained the encoder: this flatters"]
+    return [f"{'':10} {known:,} of the {tested:,} images of val and test trained the encoder: this flatters"]
 
 
 def _linear(metrics: dict[str, Any]) -> list[str]:

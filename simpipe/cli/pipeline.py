@@ -243,6 +243,7 @@ def _stage_command(stage: Stage, wishes: Wishes = NO_WISHES) -> Callable[..., No
         quiet: Quiet = False,
         verbose: Verbose = 0,
     ) -> None:
+        from simpipe.cli.beforehand import require_network
         from simpipe.cli.rundirs import (
             config_of,
             find_run,
@@ -272,8 +273,10 @@ def _stage_command(stage: Stage, wishes: Wishes = NO_WISHES) -> Callable[..., No
             source = Path(target.describe()["source"])
             if not source.is_dir():
                 once(f"{source} is gone; it is taken as it was")
+            request = request_of(source, config, [stage.name])
+            require_network(target, request)
             return replace(
-                request_of(source, config, [stage.name]),
+                request,
                 forced=frozenset([stage.name] if force else []),
                 source_may_be_gone=True,
                 progress=console,

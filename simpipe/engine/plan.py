@@ -127,6 +127,8 @@ def look(run: RunDir, stages: Sequence[Stage], request: Request) -> Request:
 
 def _file_hash(run: RunDir, stages: Sequence[Stage], request: Request, key: str) -> Any:
     """The hash of the file that `key` names; if it went away with the source, the one of the last time."""
+    if request.values[key] is None:
+        return None
     path = Path(str(request.values[key]))
     gone = request.source_may_be_gone and not request.source.is_dir()
     if (gone or key in request.copied) and not path.exists():

@@ -52,5 +52,5 @@ def familiar(content: Content) -> str:
         )
     if not known:
         return "None of the images that are tested here trained it."
-    tested = f"{adopted['tested_images']:,} images that are tested here"
+    tested = f"{adopted['tested_images']:,} images of val and test here"
     return f"{known:,} of the {tested} trained it, which flatters the numbers."

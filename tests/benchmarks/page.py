@@ -90,7 +90,7 @@ def opened(file: Path, playwright: Any) -> dict[str, float]:
 
 
 def cold_seconds(maps: int) -> tuple[float, float]:
-    """One map or two and the page in a new process, by the clock and of processor; the data are not counted."""
+    """One map or two, and the page, in a new process: seconds of clock and of processor, but for the data."""
     started = time.perf_counter()
     command = [sys.executable, "-m", "tests.benchmarks.page", "--cold", str(maps)]
     done = subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE)

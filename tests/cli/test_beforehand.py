@@ -11,7 +11,7 @@ from commands import simpipe, toy
 from simpipe.cli import beforehand
 from simpipe.cli.beforehand import require_network
 from simpipe.cli.rundirs import request_of
-from simpipe.config import Config, override
+from simpipe.config import Config, flatten, override
 from simpipe.engine.rundir import RunDir
 from simpipe.errors import UsageError
 
@@ -66,6 +66,9 @@ def test_a_file_that_a_key_names_counts_by_its_content(numbers):
     assert not set_back(toy(*command, cwd=numbers)), "the run's own copy of the list is the same list"
     (numbers / "list.csv").write_text("path,exclude\na.jpg,x\nb.jpg,x\n")
     assert not set_back(toy(*command, cwd=numbers)), "the list has grown"
+    (numbers / "list.csv").write_text("path,exclude\nb.jpg,x\nc.jpg,x\n")
+    (told,) = [note for note in notes(toy(*command, cwd=numbers)) if "back now" in note]
+    assert "list.csv does not name them: 1; to keep them out" in told
     (change,) = set_back(toy("run", "data", "--name", "own", cwd=numbers))
     assert change.endswith("exclude.csv → null")
 
@@ -155,8 +158,12 @@ def test_a_run_that_has_trained_is_left_to_its_stages(monkeypatch):
     """What it was trained with may be gone, and its encoder is fresh all the same."""
     with pytest.raises(UsageError):
         asked("train.encoder=/gone")
+    trained = flatten(override(Config(), ["train.encoder=/gone"]))
     monkeypatch.setattr(beforehand, "readable_receipt", lambda run, name: {"key": "0"})
+    monkeypatch.setattr(beforehand, "config_values", lambda run: trained)
     asked("train.encoder=/gone")
+    with pytest.raises(UsageError):  # another is asked for
+        asked("train.weights=/gone.weights.h5")
 
 
 def test_what_is_there_is_let_through(tmp_path):

@@ -161,7 +161,7 @@ def test_a_page_without_training_does_not_speak_of_it(run: Content) -> None:
     ("known", "said"),
     [
         (0, "None of the images that are tested here trained it."),
-        (12, "12 of the 1,300 images that are tested here trained it, which flatters the numbers."),
+        (12, "12 of the 1,300 images of val and test here trained it, which flatters the numbers."),
         (None, "how many is not known."),
     ],
 )

@@ -271,5 +271,10 @@ def test_a_second_folder_with_the_encoder_of_the_first(tmp_path):
     (first / "train/encoder.weights.h5").write_bytes(b"spoilt")
     result = adopting("--force-stage", "train")
     assert result.code == 5 and "is missing or is not what" in result.stderr
+    planned = json.loads(simpipe(tmp_path, *command[:-3], "--dry-run", "--json").stdout)
+    assert {each["stage"]: each["state"] for each in planned["stages"]}["sampler"] == "stale", (
+        "its own from now on"
+    )
+    assert any("train.encoder: " in note and note.count("→ null") for note in planned["notes"])
     own = simpipe(tmp_path, "run", "old", *SETTINGS, "--set", "train.encoder=runs/quick")
     assert own.code == 2 and "its own encoder" in own.stderr

@@ -159,7 +159,7 @@ def test_the_terminal_warns_where_tested_images_trained_the_encoder(made: Made) 
             path.write_text(json.dumps({**json.loads(kept), "adopted": adopted}))
             told = [line for line in headline(made.run) if "trained the encoder" in line]
             assert [line.split("trained")[0].strip() for line in told] == (
-                ["12 of the 1,300 images tested here"] if known else []
+                ["12 of the 1,300 images of val and test"] if known else []
             )
     finally:
         path.write_text(kept)
