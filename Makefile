@@ -1,5 +1,4 @@
 # run: the main job on sample_data/ · test: everything that must hold · bench: measurements
-# Three processes test on two cores, for a test waits for its browser or for the commands that it runs.
 # faults: every file operation of the toy pipeline fails in every way, the real one is killed 200 times;
 # then all tests again, with examples never tried before
 # Needs Python 3.11 with pip, and nothing else.
@@ -18,7 +17,7 @@ test: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder -m "not faults"
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "not faults"
 	$(BIN)/pytest -m faults
 
 faults: $(VENV)/installed-dev

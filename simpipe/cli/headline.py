@@ -156,7 +156,8 @@ def _unknowns(metrics: dict[str, Any]) -> list[str]:
     told = f"; {better[0].replace('_', ' ')} would be a better score" if better else ""
     return [
         f"unknowns   AUROC {_estimate(open_set['metrics']['auroc'])}   "
-        f"{counts['unknown']:,} images of {counts['unknown_classes']} held-out labels{told}"
+        f"{counts['unknown']:,} images of {counts['unknown_classes']} held-out "
+        f"{'label' if counts['unknown_classes'] == 1 else 'labels'}{told}"
     ]
 
 

@@ -325,5 +325,5 @@ def _distance(wanted: str | float, known: Iterable[str]) -> float:
         return distance
     raise UsageError(
         f"no threshold is called {wanted!r}, and it is no distance from 0 to {FARTHEST}",
-        hint=f"this run has {', '.join(known)}",
+        hint=f"this run has {', '.join(known)}; a distance is a number such as 0.3",
     )

@@ -121,7 +121,8 @@ def _excluded(path: str | None, found: "Fingerprint", progress: Progress) -> set
         return set()
     rows = read_exclusion(Path(path))
     excluded, unmatched = excluded_files(rows, found.files, sample_ids(found.files))
-    progress.note(f"left out, as {path} says: {len(excluded):,} images")
+    noun = "image" if len(excluded) == 1 else "images"
+    progress.note(f"left out, as {path} says: {len(excluded):,} {noun}")
     if unmatched:
         progress.note(f"{unmatched:,} of its {len(rows):,} marked rows fit no image of the folder")
     return excluded

@@ -93,9 +93,9 @@ def test_the_label_table_sorts_and_searches(page: Any, run: Content) -> None:
     page.locator("[data-filters=label-table]").fill("007")
     assert shown() == ["007"]
     page.locator("[data-filters=label-table]").fill("no such label")
-    assert shown() == []
+    assert shown() == [] and page.locator("#relations output").inner_text() == "0 found"
     page.locator("[data-filters=label-table]").fill("")
-    assert len(shown()) == len(run.labels)
+    assert len(shown()) == len(run.labels) and page.locator("#relations output").inner_text() == ""
 
 
 # check 20, and 26: what 50 hovers cost

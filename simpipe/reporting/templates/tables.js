@@ -30,9 +30,9 @@ function startTables() {
   for (const input of document.querySelectorAll("[data-filters]")) {
     input.addEventListener("input", () => {
       const wanted = input.value.toLowerCase();
-      for (const row of byId(input.dataset.filters).tBodies[0].rows) {
-        row.hidden = !row.cells[0].textContent.toLowerCase().includes(wanted);
-      }
+      const rows = [...byId(input.dataset.filters).tBodies[0].rows];
+      for (const row of rows) row.hidden = !row.cells[0].textContent.toLowerCase().includes(wanted);
+      input.closest(".controls").querySelector("output").textContent = rows.every((row) => row.hidden) ? "0 found" : "";
     });
   }
 }
