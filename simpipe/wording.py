@@ -12,3 +12,8 @@ def figure(share: float, digits: int = 1) -> str:
     if share > ROUNDING and float(shown) == 0:
         return f"< {least:.{digits}f}"
     return shown
+
+
+def count(number_of: int, noun: str, plural: str = "") -> str:
+    """`1 image`, `2,000 images`."""
+    return f"{number_of:,} {noun if number_of == 1 else plural or noun + 's'}"

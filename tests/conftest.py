@@ -19,3 +19,14 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+@pytest.fixture
+def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Projectors and predictors of the same layers, as narrow as a small problem needs."""
+    from simpipe.learning.unlabelled import networks
+
+    for table in (networks.PROJECTORS, networks.PREDICTORS):
+        for name, shape in table.items():
+            small = shape._replace(hidden=(64,) * len(shape.hidden), out=min(shape.out, 64))
+            monkeypatch.setitem(table, name, small)

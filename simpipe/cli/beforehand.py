@@ -1,4 +1,4 @@
-"""What `simpipe run` finds and says before it works: a network that is not to be had, and odd settings."""
+"""What a command finds and says before it works: a network that is not to be had, and odd settings."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,12 +20,12 @@ def require_network(run: RunDir, request: Request) -> None:
     Raises:
         UsageError, DamagedError: the network, its weights or the finished encoder are not to be had.
     """
+    if "train" not in request.selected:
+        return
     from simpipe.stages.recipe import require_network
 
     before = _before(run) if readable_receipt(run, "train") else {}
-    if "train" in request.selected and any(
-        key not in before or before[key] != request.values[key] for key in NETWORK
-    ):
+    if any(key not in before or before[key] != request.values[key] for key in NETWORK):
         require_network(request.config.train)
 
 
@@ -41,22 +41,22 @@ def settings_notes(run: RunDir, looked: Request, source: str, given: Sequence[st
     from simpipe.config import Config, idle_settings, load, preset_names
 
     named = {setting.partition("=")[0].strip() for setting in given}
-    changes = [f"{key}: {change}" for key, change in _changes(run, looked) if key not in named]
+    before = _before(run)
+    changes = [f"{key}: {change}" for key, change in _changes(before, looked) if key not in named]
     if changes:
         yield (
             f"as {source} says, and no longer as the run had it: {', '.join(changes)}; to keep one, give it "
             "with --set"
         )
-    yield from _returning(run, looked)
+    yield from _returning(before, looked)
     own = source in preset_names() or Path(source).resolve() == run.config.resolve()
     yield from idle_settings(looked.config, load(source) if own else Config())
 
 
-def _changes(run: RunDir, looked: Request) -> Iterator[tuple[str, str]]:
+def _changes(before: dict[str, Any], looked: Request) -> Iterator[tuple[str, str]]:
     """The keys of which the run has another value than is asked of it now; a file counts by its content."""
     from simpipe.config import written
 
-    before = _before(run)
     for key, value in {**looked.values, **looked.paths}.items():
         old = before.get(key, value)
         if old != value and not (key in FILE_KEYS and _same_file(key, old, looked)):
@@ -74,11 +74,11 @@ def _same_file(key: str, old: Any, looked: Request) -> bool:
     return moved or file_hash(old) == looked.values[key]
 
 
-def _returning(run: RunDir, looked: Request) -> Iterator[str]:
+def _returning(before: dict[str, Any], looked: Request) -> Iterator[str]:
     """What the list of before left out, and the new one does not."""
     from simpipe.data.exclusion import read_exclusion
 
-    old, new = _before(run).get("ingest.exclude"), looked.paths["ingest.exclude"]
+    old, new = before.get("ingest.exclude"), looked.paths["ingest.exclude"]
     if old is None or new is None or not Path(old).is_file():
         return
     listed = read_exclusion(Path(new))

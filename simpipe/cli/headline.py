@@ -7,7 +7,7 @@ from typing import Any
 
 from simpipe.engine.rundir import RunDir
 from simpipe.metrics.verdicts import judge, training_advice
-from simpipe.wording import figure
+from simpipe.wording import count, figure
 
 WEAKEST = 3
 NOTABLE_PAIR = 3
@@ -156,8 +156,7 @@ def _unknowns(metrics: dict[str, Any]) -> list[str]:
     told = f"; {better[0].replace('_', ' ')} would be a better score" if better else ""
     return [
         f"unknowns   AUROC {_estimate(open_set['metrics']['auroc'])}   "
-        f"{counts['unknown']:,} images of {counts['unknown_classes']} held-out "
-        f"{'label' if counts['unknown_classes'] == 1 else 'labels'}{told}"
+        f"{counts['unknown']:,} images of {count(counts['unknown_classes'], 'held-out label')}{told}"
     ]
 
 

@@ -8,6 +8,7 @@ import typer
 
 from simpipe.cli.options import AsJson, RunName, RunsDir, Verbose
 from simpipe.errors import DamagedError, DiskError, UsageError
+from simpipe.wording import count
 
 if TYPE_CHECKING:
     from simpipe.runs.cleaning import Cleaning
@@ -78,11 +79,11 @@ def _tell_verification(found: "Verification") -> None:
     for note in found.notes:
         print(f"note: {note}")
     if found.problems:
-        print(_counted(len(found.problems), "problem"))
+        print(count(len(found.problems), "problem"))
         print(f"→ {found.next}")
     else:
-        images = f", {_counted(found.images, 'image')}" if found.images else ""
-        print(f"{_counted(found.artifacts, 'artifact')}{images}: whole")
+        images = f", {count(found.images, 'image')}" if found.images else ""
+        print(f"{count(found.artifacts, 'artifact')}{images}: whole")
 
 
 def gc(
@@ -147,13 +148,9 @@ def _tell_cleaning(done: "Cleaning", applied: bool, runs_dir: Path, days: float)
         print("nothing to delete")
         return
     size = readable_size(sum(item.bytes for item in done.items))
-    print(f"{_counted(len(done.items), 'item')}, {size}{' deleted' if applied else ''}")
+    print(f"{count(len(done.items), 'item')}, {size}{' deleted' if applied else ''}")
     if not applied:
         words = ["simpipe", "gc", "--apply"]
         words += ["--runs-dir", str(runs_dir)] if runs_dir != Path("runs") else []
         words += ["--older-than", f"{days:g}"] if days != DAYS else []
         print(f"→ {shlex.join(words)}")
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -9,7 +9,7 @@ import numpy as np
 from simpipe.reporting.content import Content
 from simpipe.reporting.mistakes import MOST, ranked
 from simpipe.reporting.sheets import Sheets, choose
-from simpipe.reporting.text import count
+from simpipe.wording import count
 
 ALL = 100_000
 SAMPLE = 50_000

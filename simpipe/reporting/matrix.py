@@ -10,8 +10,8 @@ import numpy as np
 from markupsafe import Markup
 
 from simpipe.reporting.svg import add, drawing, markup
-from simpipe.reporting.text import clean, count, short
-from simpipe.wording import figure
+from simpipe.reporting.text import clean, short
+from simpipe.wording import count, figure
 
 LONGEST = 20
 LETTER = 6.5

@@ -8,8 +8,9 @@ import numpy as np
 
 from simpipe.metrics.verdicts import training_advice
 from simpipe.reporting.content import Content
-from simpipe.reporting.text import count, percent, quoted
+from simpipe.reporting.text import percent, quoted
 from simpipe.reporting.thresholds import table
+from simpipe.wording import count
 
 MOST = 5
 SMALL_CLASS = 5

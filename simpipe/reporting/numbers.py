@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 from markupsafe import Markup
 
 from simpipe.reporting.svg import add, drawing, markup
-from simpipe.reporting.text import clean, count, interval, number, percent
+from simpipe.reporting.text import clean, interval, number, percent
+from simpipe.wording import count
 
 
 class Row(NamedTuple):

@@ -32,7 +32,6 @@ from simpipe.reporting.private import without_home
 from simpipe.reporting.sheets import make
 from simpipe.reporting.text import (
     clean,
-    count,
     interval,
     number,
     percent,
@@ -40,7 +39,7 @@ from simpipe.reporting.text import (
     rows_of,
     short,
 )
-from simpipe.wording import figure
+from simpipe.wording import count, figure
 
 SCRIPTS = (
     "data.js", "thumbs.js", "colourings.js", "map.js", "names.js", "legend.js", "layouts.js", "raster.js",

@@ -76,11 +76,6 @@ def points(value: float) -> str:
     return f"{100 * value:+.1f} points"
 
 
-def count(number_of: int, noun: str, plural: str = "") -> str:
-    """`1 image`, `2,000 images`."""
-    return f"{number_of:,} {noun if number_of == 1 else plural or noun + 's'}"
-
-
 def rows_of(document: dict[str, Any], limit: int = 40) -> list[tuple[str, str]]:
     """A nested document as rows of dotted name and value, at most `limit`."""
     rows = list(leaves(document, ""))

@@ -11,7 +11,6 @@ from markupsafe import Markup
 from simpipe.metrics.intervals import wilson
 from simpipe.reporting.content import Content
 from simpipe.reporting.svg import add, drawing, markup, path
-from simpipe.reporting.text import count
 from simpipe.reporting.thresholds import (
     COLUMNS,
     Answers,
@@ -23,6 +22,7 @@ from simpipe.reporting.thresholds import (
     is_whole,
     table,
 )
+from simpipe.wording import count
 
 LEFT, WIDE, HIGH, TOP = 88, 580, 210, 36
 STRIP, GAP = 44, 24

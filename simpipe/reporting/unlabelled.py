@@ -9,8 +9,9 @@ import numpy as np
 from simpipe.metrics.clusters import CLEAR
 from simpipe.reporting.content import Content
 from simpipe.reporting.next_steps import Step, kinds
-from simpipe.reporting.text import clean, count, number, percent
+from simpipe.reporting.text import clean, number, percent
 from simpipe.reporting.verdict import Tile
+from simpipe.wording import count
 
 GROUPS = 60
 EXAMPLES = 20

@@ -9,8 +9,9 @@ from simpipe.metrics.calibration import working_threshold
 from simpipe.metrics.verdicts import judge
 from simpipe.reporting.content import Content
 from simpipe.reporting.origin import SUBJECTS, origin
-from simpipe.reporting.text import clean, count, interval, number, percent, points, quoted
+from simpipe.reporting.text import clean, interval, number, percent, points, quoted
 from simpipe.reporting.thresholds import asked
+from simpipe.wording import count
 
 FEW_IMAGES = 100
 HEADLINES = (("seen", "accuracy@1"), ("unseen", "recall@1"))

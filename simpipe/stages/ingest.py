@@ -10,6 +10,7 @@ from simpipe.engine.stage import Content, Context, stage
 from simpipe.errors import DamagedError
 from simpipe.files import digest, write_json
 from simpipe.progress import Progress
+from simpipe.wording import count
 
 if TYPE_CHECKING:
     from simpipe.config import Config
@@ -121,8 +122,7 @@ def _excluded(path: str | None, found: "Fingerprint", progress: Progress) -> set
         return set()
     rows = read_exclusion(Path(path))
     excluded, unmatched = excluded_files(rows, found.files, sample_ids(found.files))
-    noun = "image" if len(excluded) == 1 else "images"
-    progress.note(f"left out, as {path} says: {len(excluded):,} {noun}")
+    progress.note(f"left out, as {path} says: {count(len(excluded), 'image')}")
     if unmatched:
         progress.note(f"{unmatched:,} of its {len(rows):,} marked rows fit no image of the folder")
     return excluded

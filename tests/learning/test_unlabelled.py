@@ -351,15 +351,6 @@ def test_spread_is_one_on_the_sphere_and_none_in_a_point():
 KINDS, SIGNAL, NOISE, DIM, BATCH, RATE = 8, 6, 26, 16, 96, 0.3
 
 
-@pytest.fixture
-def narrow(monkeypatch):
-    """Networks of the same layers, as narrow as this problem needs."""
-    for table in (networks.PROJECTORS, networks.PREDICTORS):
-        for name, shape in table.items():
-            small = shape._replace(hidden=(64,) * len(shape.hidden), out=min(shape.out, 64))
-            monkeypatch.setitem(table, name, small)
-
-
 def _images(seed, n):
     rng = np.random.default_rng(seed)
     centres = np.random.default_rng(0).normal(size=(KINDS, SIGNAL))

@@ -19,7 +19,6 @@ from simpipe.learning.network import Tuning, build_network
 from simpipe.learning.samplers import BatchPlan
 from simpipe.learning.scoring import Examples
 from simpipe.learning.trainer import Schedule, train_network
-from simpipe.learning.unlabelled import networks
 
 pytestmark = pytest.mark.slow
 
@@ -78,15 +77,6 @@ def accuracy(network):
     embed = Embed(network.model, 96)
     nearest = (embed(VAL) @ embed(FIT).T).argmax(axis=1)
     return float((FIT_LABELS[nearest] == VAL_LABELS).mean())
-
-
-@pytest.fixture
-def narrow(monkeypatch):
-    """Projectors and predictors of the same layers, as narrow as this problem needs."""
-    for table in (networks.PROJECTORS, networks.PREDICTORS):
-        for name, shape in table.items():
-            small = shape._replace(hidden=(64,) * len(shape.hidden), out=min(shape.out, 64))
-            monkeypatch.setitem(table, name, small)
 
 
 @pytest.fixture
