@@ -1,8 +1,9 @@
 """The feature cache computes each image once, whatever happens to it or to the process."""
 
 import errno
+import multiprocessing
 import os
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import pytest
@@ -186,11 +187,14 @@ def test_files_of_other_people_are_left_alone(tmp_path):
     assert (folder / "notes.npy").read_bytes() == b"mine"
 
 
-def test_many_may_fill_the_same_cache_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(features, "SHARD_BYTES", BATCH * 8)
-    orders = [np.random.default_rng(seed).permutation(100).astype(str).tolist() for seed in range(6)]
-    with ThreadPoolExecutor(6) as pool:
-        for worker in [pool.submit(fill, tmp_path, order, Backbone()) for order in orders]:
+def fill_in_a_process(folder, seed):
+    features.SHARD_BYTES = BATCH * 8
+    fill(folder, np.random.default_rng(seed).permutation(100).astype(str).tolist(), Backbone())
+
+
+def test_many_may_fill_the_same_cache_at_once(tmp_path):
+    with ProcessPoolExecutor(4, multiprocessing.get_context("spawn")) as pool:
+        for worker in [pool.submit(fill_in_a_process, tmp_path, seed) for seed in range(6)]:
             worker.result()
     cache = FeatureCache(tmp_path, RECIPE)
     assert cache.damaged == 0
