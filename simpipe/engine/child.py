@@ -5,16 +5,19 @@ import os
 import signal
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
-from typing import Any
+from multiprocessing.process import BaseProcess
+from typing import Any, TypeVar
 
 from simpipe.engine.stage import Context
 from simpipe.errors import SimpipeError, StageError
 from simpipe.progress import Silent
+
+Result = TypeVar("Result")
 
 LISTEN_SECONDS = 0.2
 """A process of its own has no place to stop at: it is ended at most this long after the wish."""
@@ -27,25 +30,63 @@ def run_in_child(context: Context) -> None:
         SimpipeError: as the stage raised it; StageError if its process died; Stopped on a wish to stop.
         Exception: what else the stage raised, without the objects that cannot travel.
     """
+    quiet = replace(context, progress=Silent())
+    with _process(_work, quiet) as (process, receiver):
+        try:
+            error = _listen(receiver, context)
+        except EOFError:
+            error = _death(process, context.stage.name)
+    if error is not None:
+        raise error
+
+
+@contextmanager
+def beside(function: Callable[..., Result], *arguments: Any) -> Iterator[Callable[[], Result]]:
+    """Run `function(*arguments)` in a fresh process meanwhile; calling what this gives waits for its result.
+
+    Raises, when the result is asked for:
+        StageError: the process died.
+        Exception: what the function raised.
+    """
+    with _process(_answer, function, arguments) as (process, receiver):
+
+        def result() -> Result:
+            try:
+                found, error = receiver.recv()
+            except EOFError:
+                error = _death(process, function.__name__)
+            if error is not None:
+                raise error
+            answer: Result = found
+            return answer
+
+        yield result
+
+
+@contextmanager
+def _process(target: Callable[..., None], *arguments: Any) -> Iterator[tuple[BaseProcess, Connection]]:
+    """A fresh process that gets the arguments and a pipe; what it sends there can be received here.
+
+    It ends with this context at the latest, and hears no signals.
+    """
     spawn = multiprocessing.get_context("spawn")
     receiver, sender = spawn.Pipe(duplex=False)
-    quiet = replace(context, progress=Silent())
-    process = spawn.Process(target=_work, args=(quiet, sender), daemon=True)
+    process = spawn.Process(target=target, args=(*arguments, sender))
     with _deaf_to_signals():
         process.start()
     sender.close()
     try:
-        error = _listen(receiver, context)
-    except EOFError:
-        process.join()
-        error = StageError(f"the process of {context.stage.name} died ({_cause(process.exitcode)})")
+        yield process, receiver
     except BaseException:
         process.kill()
         raise
     finally:
         process.join()
-    if error is not None:
-        raise error
+
+
+def _death(process: BaseProcess, name: str) -> StageError:
+    process.join()
+    return StageError(f"the process of {name} died ({_cause(process.exitcode)})")
 
 
 @contextmanager
@@ -78,17 +119,29 @@ def _cause(exitcode: int | None) -> str:
 
 
 def _work(context: Context, sender: Connection) -> None:
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    _watch_parent()
+    sender.send(("end", _outcome(context.stage.run, replace(context, progress=_Sender(sender)))[1]))
+
+
+def _answer(function: Callable[..., Any], arguments: tuple[Any, ...], sender: Connection) -> None:
+    _watch_parent()
+    sender.send(_outcome(function, *arguments))
+
+
+def _outcome(function: Callable[..., Any], *arguments: Any) -> tuple[Any, Exception | None]:
+    """What the function returns, or an error that can travel."""
     try:
-        context.stage.run(replace(context, progress=_Sender(sender)))
+        return function(*arguments), None
     except (SimpipeError, OSError, MemoryError) as error:
-        sender.send(("end", error))
+        return None, error
     except Exception as error:
         told = RuntimeError(f"{type(error).__name__}: {error}")
         told.add_note(traceback.format_exc())  # for the journal
-        sender.send(("end", told))
-    else:
-        sender.send(("end", None))
+        return None, told
+
+
+def _watch_parent() -> None:
+    threading.Thread(target=_die_with_parent, daemon=True).start()
 
 
 def _die_with_parent() -> None:

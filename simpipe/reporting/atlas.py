@@ -8,11 +8,11 @@ import numpy as np
 
 from simpipe.reporting import density, findings, mistakes, unlabelled
 from simpipe.reporting.content import Content
-from simpipe.reporting.drawn import drawn
+from simpipe.reporting.drawn import Drawn, drawn
 from simpipe.reporting.map import figure, figure_json
 from simpipe.reporting.measures import worst_finding
 from simpipe.reporting.payload import payload
-from simpipe.reporting.sheets import choose
+from simpipe.reporting.sheets import Encoded, choose, encode
 
 MOST_EXPLAINED = 1_000
 
@@ -46,8 +46,7 @@ def make_atlas(content: Content, first: Sequence[int], colours: np.ndarray) -> A
     limits = density.frame(list(layouts.values()))
     many = len(content.label_id) >= density.FROM
     shades = {name: density.density(xy, limits) for name, xy in layouts.items() if many}
-    kept = sample.place[np.asarray(first, int)]
-    pictured = choose(len(shown.label_id), shown.label_id, kept[kept >= 0].tolist())
+    pictured = rows_pictured(sample, first)
     return Atlas(
         plot=figure_json(figure(len(shown.label_id), limits)),
         data=payload(shown, colours, pictured, limits) | {"density": shades},
@@ -55,6 +54,19 @@ def make_atlas(content: Content, first: Sequence[int], colours: np.ndarray) -> A
         place=sample.place,
         pictured=pictured,
     )
+
+
+def pictures(content: Content, first: Sequence[int]) -> Encoded:
+    """The thumbnails of the page, before it is known how much room there is for them. They need no map."""
+    sample = drawn(content, first)
+    return encode(sample.content.thumbnails, rows_pictured(sample, first))
+
+
+def rows_pictured(sample: Drawn, first: Sequence[int]) -> list[int]:
+    """The rows of the page that get a thumbnail, those of `first` first, as far as there is room."""
+    kept = sample.place[np.asarray(first, int)]
+    label_id = sample.content.label_id
+    return choose(len(label_id), label_id, kept[kept >= 0].tolist())
 
 
 def wanted(content: Content, found: list[findings.Group], also: list[int]) -> list[int]:

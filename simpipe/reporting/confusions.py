@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from simpipe.reporting.colours import medoids
 from simpipe.reporting.content import Content
 
 MATRIX_MOST = 60
@@ -162,7 +161,7 @@ def label_rows(content: Content) -> list[LabelRow]:
     )
     similarity = label_similarity(content)
     cohesive = label_table(content, "neighbour_share")
-    middle = medoids(content.xy, content.label_id, size)
+    pictured = exemplars(content)
     recalls = recall_intervals(content)
     rows = []
     for label, name in enumerate(content.labels):
@@ -179,7 +178,7 @@ def label_rows(content: Content) -> list[LabelRow]:
             f1=ratio(2 * hits[label], truth[label] + answers[label]) if asked else None,
             nearest=nearest,
             similarity=close,
-            picture=int(middle[label]) if middle[label] >= 0 else None,
+            picture=int(pictured[label]) if pictured[label] >= 0 else None,
             recall_interval=recalls.get(label),
             cohesion=None if cohesive is None else finite(cohesive[label, label]),
         )
@@ -199,8 +198,20 @@ def recall_intervals(content: Content) -> dict[int, tuple[float, float]]:
 def rows_shown(content: Content) -> list[int]:
     """The rows of the exemplars and of the pictures of both sides of the confused pairs."""
     sides = [row for pair in pairs(content) for row in (*pair.mistaken, *pair.attracted)]
-    exemplars = medoids(content.xy, content.label_id, len(content.labels))
-    return [*sides, *exemplars[exemplars >= 0].tolist()]
+    shown = exemplars(content)
+    return [*sides, *shown[shown >= 0].tolist()]
+
+
+def exemplars(content: Content) -> np.ndarray:
+    """For each label the image that most others of it have among their neighbours, int `(C,)`; -1 without."""
+    ids, label_id = content.neighbour_ids, content.label_id
+    own = (ids >= 0) & (label_id[ids] == label_id[:, None])
+    asked = np.bincount(ids[own], minlength=len(label_id))
+    order = np.lexsort((-asked, label_id))
+    labels, starts = np.unique(label_id[order], return_index=True)
+    rows = np.full(len(content.labels), -1)
+    rows[labels] = order[starts]
+    return rows
 
 
 def nearest_label(labels: list[str], similarity: np.ndarray | None, label: int) -> tuple[str, float | None]:

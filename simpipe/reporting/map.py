@@ -14,6 +14,12 @@ MOST_MARKERS = 20_000
 """More points than these are not drawn one by one in WebGL, but as one picture, see raster.js."""
 
 
+def load_bokeh() -> None:
+    """Import now what `figure` and the others need: most of a second."""
+    import bokeh.embed
+    import bokeh.plotting  # noqa: F401
+
+
 def figure(n: int, limits: Frame) -> Any:
     """The figure, with empty layers that the script fills: the points, mistakes, the chosen image, names.
 

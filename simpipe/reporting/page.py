@@ -19,7 +19,7 @@ from simpipe.reporting import (
     unlabelled,
     verdict,
 )
-from simpipe.reporting.atlas import make_atlas, wanted
+from simpipe.reporting.atlas import make_atlas, pictures, wanted
 from simpipe.reporting.content import Content
 from simpipe.reporting.drawn import left_out
 from simpipe.reporting.files import files
@@ -27,9 +27,9 @@ from simpipe.reporting.map import bokeh_js
 from simpipe.reporting.matrix import matrix
 from simpipe.reporting.next_steps import next_steps
 from simpipe.reporting.origin import note, origin
-from simpipe.reporting.payload import compressed, label_colours, pictures, size
+from simpipe.reporting.payload import compressed, label_colours, size, tiles
 from simpipe.reporting.private import without_home
-from simpipe.reporting.sheets import make
+from simpipe.reporting.sheets import Encoded, fit
 from simpipe.reporting.text import (
     clean,
     interval,
@@ -52,20 +52,25 @@ SLACK = 10_000
 MOST_REJECTED = 1_000
 
 
-def render(content: Content, max_mb: float = 15.0) -> str:
+def thumbnails(content: Content) -> Encoded:
+    """The thumbnails of the page of `content`, for `render`; what its maps are does not matter."""
+    return pictures(content, rows_talked_of(content))
+
+
+def render(content: Content, max_mb: float = 15.0, encoded: Encoded | None = None) -> str:
     """The page as one HTML document, UTF-8, byte for byte the same for the same content.
 
     Args:
         content: what to show.
         max_mb: the size that the page keeps to, in millions of bytes. Thumbnails give way, first in
             size, then in number; everything else is always whole.
+        encoded: `thumbnails(content)`, if they have been made already.
     """
     content = without_home(content)
     found = findings.groups(content)
     colours = label_colours(content)
     kinds = mistakes.kinds(content)
-    also = [*confusions.rows_shown(content), *kinds["rejected"][:MOST_REJECTED].tolist()]
-    atlas = make_atlas(content, wanted(content, found, also), colours)
+    atlas = make_atlas(content, rows_talked_of(content), colours)
     data = atlas.data | {"evidence": mistakes.script_data(content, kinds, found, atlas.place)}
     library = bokeh_js(len(atlas.shown.label_id))
     environment = templates()
@@ -88,14 +93,21 @@ def render(content: Content, max_mb: float = 15.0) -> str:
     draw = environment.get_template("page.html").render
     bare = draw(shown, data="", sheets=[], pictures="")
     room = max_mb * 1e6 - len(bare.encode(errors="replace")) - size(data, atlas.pictured) - SLACK
-    sheets = make(atlas.shown.thumbnails, atlas.pictured, len(atlas.shown.label_id), room)
+    sheets = fit(encoded or thumbnails(content), len(atlas.shown.label_id), room)
     page: str = draw(
         shown,
-        data=compressed(data | pictures(sheets.tile, sheets.side)),
+        data=compressed(data | tiles(sheets.tile, sheets.side)),
         sheets=sheets.sheets,
         pictures=left_out(content, atlas.shown, sheets),
     )
     return page
+
+
+def rows_talked_of(content: Content) -> list[int]:
+    """The rows that the page shows beside the map, the most important first."""
+    rejected = mistakes.kinds(content)["rejected"][:MOST_REJECTED].tolist()
+    also = [*confusions.rows_shown(content), *rejected]
+    return wanted(content, findings.groups(content), also)
 
 
 def heading(content: Content) -> dict[str, Any]:

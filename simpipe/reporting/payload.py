@@ -105,7 +105,7 @@ def payload(content: Content, colours: np.ndarray, pictured: Sequence[int], limi
     }
 
 
-def pictures(tile: np.ndarray, side: int) -> dict[str, Any]:
+def tiles(tile: np.ndarray, side: int) -> dict[str, Any]:
     """What the payload says of the thumbnails."""
     return {"tile": packed(tile, "i4"), "side": side}
 
@@ -114,7 +114,7 @@ def size(data: dict[str, Any], pictured: Sequence[int]) -> int:
     """How many bytes of the page the data take, when so many images have a thumbnail."""
     tile = np.full(data["n"], -1)
     tile[pictured] = np.arange(len(pictured))
-    return len(compressed(data | pictures(tile, 0)))
+    return len(compressed(data | tiles(tile, 0)))
 
 
 def as_layout(content: Content) -> Layout:

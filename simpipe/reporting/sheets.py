@@ -3,7 +3,6 @@
 import base64
 import io
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +25,17 @@ class Sheets:
     tile: np.ndarray
 
 
+@dataclass(frozen=True)
+class Encoded:
+    """The rows that have a picture, their JPEGs, and these as sheets; `placed`: which could be decoded."""
+
+    rows: list[int]
+    pictures: list[bytes]
+    side: int
+    sheets: list[str]
+    placed: list[bool]
+
+
 def choose(n: int, label_id: np.ndarray, first: Iterable[int], most: int = MOST) -> list[int]:
     """The rows that get a thumbnail, at most `most`: those of `first`, ten of each label, then evenly."""
     if n <= most:
@@ -39,25 +49,31 @@ def choose(n: int, label_id: np.ndarray, first: Iterable[int], most: int = MOST)
     return list(dict.fromkeys([*first, *some.tolist(), *spread.tolist()]))[:most]
 
 
-def make(
-    thumbnails: Callable[[Sequence[int]], list[bytes]], rows: list[int], n: int, max_bytes: float
-) -> Sheets:
-    """Sheets of `rows` in their order, at the largest size that fits in `max_bytes`.
+def encode(thumbnails: Callable[[Sequence[int]], list[bytes]], rows: list[int]) -> Encoded:
+    """Sheets of `rows` in their order, at the largest size for so many."""
+    kept = [(row, picture) for row, picture in zip(rows, thumbnails(rows), strict=True) if picture]
+    side = next((side for side, most in SIZES if len(kept) <= most), SIZES[-1][0])
+    return encoded([row for row, _ in kept], [picture for _, picture in kept], side)
+
+
+def encoded(rows: list[int], pictures: list[bytes], side: int) -> Encoded:
+    """The sheets of the pictures at one size."""
+    made = [sheet(pictures[start : start + TILES], side) for start in range(0, len(pictures), TILES)]
+    placed = [good for _, part in made for good in part]
+    return Encoded(rows, pictures, side, [text for text, _ in made], placed)
+
+
+def fit(found: Encoded, n: int, max_bytes: float) -> Sheets:
+    """The sheets, of a page with n rows, at the largest size that fits in `max_bytes`.
 
     Where not even the smallest size fits, the last rows go without.
     """
-    pictures = thumbnails(rows)
-    kept = [(row, picture) for row, picture in zip(rows, pictures, strict=True) if picture]
-    found = Sheets([], SIZES[-1][0], np.full(n, -1, np.int32))
-    for side, most in SIZES:
-        if len(kept) > most:
-            continue
-        encoded, placed = encode([picture for _, picture in kept], side)
-        found = Sheets(encoded, side, tiles([row for row, _ in kept], placed, n))
-        if sum(map(len, encoded)) <= max_bytes:
-            return found
+    for side, _ in SIZES:
+        if sum(map(len, found.sheets)) > max_bytes and side < found.side:
+            found = encoded(found.rows, found.pictures, side)
     fitting = int(np.searchsorted(np.cumsum([len(sheet) for sheet in found.sheets]), max_bytes, side="right"))
-    return Sheets(found.sheets[:fitting], found.side, np.where(found.tile < fitting * TILES, found.tile, -1))
+    tile = tiles(found.rows, found.placed, n)
+    return Sheets(found.sheets[:fitting], found.side, np.where(tile < fitting * TILES, tile, -1))
 
 
 def tiles(rows: list[int], placed: list[bool], n: int) -> np.ndarray:
@@ -67,14 +83,6 @@ def tiles(rows: list[int], placed: list[bool], n: int) -> np.ndarray:
         if good:
             tile[row] = number
     return tile
-
-
-def encode(pictures: list[bytes], side: int) -> tuple[list[str], list[bool]]:
-    """The sheets of `pictures` as base64, and which pictures could be decoded."""
-    with ThreadPoolExecutor(2) as pool:
-        parts = [pictures[start : start + TILES] for start in range(0, len(pictures), TILES)]
-        made = list(pool.map(lambda part: sheet(part, side), parts))
-    return [text for text, _ in made], [good for _, part in made for good in part]
 
 
 def sheet(pictures: list[bytes], side: int) -> tuple[str, list[bool]]:

@@ -14,13 +14,14 @@ if TYPE_CHECKING:
     from simpipe.config import Config
     from simpipe.data.manifest import Samples
     from simpipe.reporting.content import Content, Layout
+    from simpipe.reporting.sheets import Encoded
 
 BYTES_PER_IMAGE = 300
 """Two places, and a line of map.csv."""
 
 
 @stage(
-    version=5,
+    version=6,
     reads=(
         "ingest/samples.parquet",
         "ingest/manifest.parquet",
@@ -57,65 +58,67 @@ def report(ctx: Context) -> None:
     import numpy as np
 
     from simpipe.data.manifest import read_samples
-    from simpipe.reporting.page import render
-    from simpipe.stages.evidence import write_curve, write_map, write_mistakes
+    from simpipe.engine.child import beside
+    from simpipe.reporting.map import load_bokeh
+    from simpipe.reporting.page import thumbnails
+    from simpipe.stages.maps import draw_maps
 
     config: Config = ctx.config
     settings = config.report
     samples = read_samples(ctx.path("ingest/samples.parquet"))
     neighbours = np.load(ctx.path("evaluate/neighbours.npz"), allow_pickle=False)
-    trained = read_json(ctx.path("evaluate/metrics.json"))["trained_here"]
+    vectors = {"all_to_all": ctx.path("index/embeddings.npy")}
+    if settings.before and read_json(ctx.path("evaluate/metrics.json"))["trained_here"]:
+        vectors["pretrained_all_to_all"] = ctx.path("index/pretrained.npy")
+    undrawn = {name: _undrawn(neighbours, name) for name in vectors}
 
     ctx.require_space(settings.max_mb * 1_000_000 + BYTES_PER_IMAGE * len(samples))
     ctx.progress.begin("map", len(samples), "images")
-    after = _layout(ctx, samples, neighbours, "index/embeddings.npy", "all_to_all")
-    before = None
-    if trained and settings.before:
-        ctx.progress.begin("map before training", len(samples), "images")
-        before = _layout(ctx, samples, neighbours, "index/pretrained.npy", "pretrained_all_to_all", after.xy)
-    _save(ctx.out / "projection.npy", after.xy)
-    _save(ctx.out / "projection_before.npy", np.empty((0, 2), np.float32) if before is None else before.xy)
+    # not in a thread: UMAP does not let go of Python's lock
+    with beside(draw_maps, vectors, undrawn, samples.label_id, config) as maps:
+        content = _content(ctx, samples, neighbours, *undrawn.values())
+        pictures = thumbnails(content)
+        load_bokeh()
+        content = _with_maps(content, *maps())
+        _write(ctx, content, pictures)
+
+
+def _write(ctx: Context, content: "Content", pictures: "Encoded") -> None:
+    """The page, and the tables beside it."""
+    import numpy as np
+
+    from simpipe.reporting.page import render
+    from simpipe.stages.evidence import write_curve, write_map, write_mistakes
+
+    settings = ctx.config.report
     ctx.progress.begin("page")
-    content = _content(ctx, samples, neighbours, after, before)
-    page = render(content, settings.max_mb).encode("utf-8", errors="replace")
+    page = render(content, settings.max_mb, pictures).encode("utf-8", errors="replace")
     if len(page) > settings.max_mb * 1_000_000:
         size = f"{len(page) / 1_000_000:.1f} MB"
         ctx.progress.note(f"without thumbnails the page still takes {size}, more than report.max_mb")
     (ctx.out / "report.html").write_bytes(page)
+    _save(ctx.out / "projection.npy", content.xy)
+    before = np.empty((0, 2), np.float32) if content.before is None else content.before.xy
+    _save(ctx.out / "projection_before.npy", before)
     write_map(ctx.out / "map.csv", content)
     write_mistakes(ctx.out / "mistakes.csv", content)
     write_curve(ctx.out / "threshold_curve.csv", content)
 
 
-def _layout(
-    ctx: Context,
-    samples: "Samples",
-    neighbours: Any,
-    vectors: str,
-    stored: str,
-    start: "npt.NDArray[np.float32] | None" = None,
-) -> "Layout":
-    """The map of the vectors in an artifact, by the neighbours that are stored of them."""
+def _undrawn(neighbours: Any, name: str) -> "Layout":
+    """The neighbours of every image by some vectors, and no map of them yet."""
     import numpy as np
 
     from simpipe.reporting.content import Layout
-    from simpipe.reporting.projection import project
-    from simpipe.reporting.projectors.umap import Settings
 
-    config: Config = ctx.config
-    wanted = config.report
-    ids, distances = neighbours[f"{stored}_ids"], neighbours[f"{stored}_distances"]
-    xy, said = project(
-        np.load(ctx.path(vectors), mmap_mode="r"),
-        ids,
-        distances,
-        config.seed if wanted.map_seed is None else wanted.map_seed,
-        wanted.projector,
-        Settings(wanted.neighbours, wanted.min_dist, wanted.spread, wanted.metric, wanted.densmap),
-        label_id=samples.label_id,
-        start=start,
-    )
-    return Layout(xy, ids, distances, said)
+    ids, distances = neighbours[f"{name}_ids"], neighbours[f"{name}_distances"]
+    return Layout(np.zeros((len(ids), 2), np.float32), ids, distances, {})
+
+
+def _with_maps(content: "Content", after: "Layout", before: "Layout | None" = None) -> "Content":
+    from dataclasses import replace
+
+    return replace(content, xy=after.xy, projection=after.projection, before=before)
 
 
 def _save(path: "Path", array: "npt.NDArray[np.float32]") -> None:
@@ -133,9 +136,9 @@ def _content(
     samples: "Samples",
     neighbours: Any,
     after: "Layout",
-    before: "Layout | None",
+    before: "Layout | None" = None,
 ) -> "Content":
-    """Everything that the page shows, gathered from the artifacts."""
+    """Everything that the page shows, gathered from the artifacts, and the maps as they are."""
     import pandas as pd
 
     from simpipe.data.manifest import read_manifest

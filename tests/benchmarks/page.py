@@ -9,6 +9,7 @@ Pictures have the texture of photos, so that the file is as large as a real one.
 of 5,000 images in a process that has loaded nothing yet, and the same with the map before training as well.
 """
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,8 @@ from typing import Any
 
 import numpy as np
 
+from simpipe.config import Config
+from simpipe.reporting.content import Content, Layout
 from tests.reporting.browser import ARGUMENTS, CHROMIUM, PLACE
 from tests.reporting.report_fixture import large, vectors
 
@@ -108,28 +111,38 @@ def cold(count: int) -> None:
     rng = np.random.default_rng(0)
     trained, pretrained = (vectors(rng, content.label_id, noise, DIM) for noise in (0.8, 1.6))
     known = [(each, *exact(each)) for each in (trained, pretrained)]
-    made, spent = time.perf_counter() - started, time.process_time() - working
+    vectors_of, undrawn = {}, {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, (embeddings, ids, distances) in list(zip(("after", "before"), known, strict=True))[:count]:
+            vectors_of[name] = Path(folder) / f"{name}.npy"
+            np.save(vectors_of[name], embeddings)
+            undrawn[name] = Layout(np.zeros((COLD, 2), np.float32), ids, distances, {})
+        made, spent = time.perf_counter() - started, time.process_time() - working
+        draw(content, vectors_of, undrawn)
+    children = os.times()
+    print(made, time.process_time() - spent + children.children_user + children.children_system)
 
-    from simpipe.reporting import render
-    from simpipe.reporting.content import Layout
-    from simpipe.reporting.projection import project
 
-    maps: list[Any] = []
-    for embeddings, ids, distances in known[:count]:
-        start = maps[0].xy if maps else None
-        found = project(embeddings, ids, distances, 0, label_id=content.label_id, start=start)
-        maps.append(Layout(found[0], ids, distances, found[1]))
-    after, before = maps[0], maps[1] if count > 1 else None
-    page = replace(
+def draw(content: Content, vectors_of: dict[str, Path], undrawn: dict[str, Layout]) -> None:
+    """What the report stage does of it."""
+    from simpipe.engine.child import beside
+    from simpipe.reporting.map import load_bokeh
+    from simpipe.reporting.page import render, thumbnails
+    from simpipe.stages.maps import draw_maps
+
+    first = undrawn["after"]
+    content = replace(
         content,
-        xy=after.xy,
-        neighbour_ids=after.neighbour_ids,
-        neighbour_distances=after.neighbour_distances,
-        projection=after.projection,
-        before=before,
+        neighbour_ids=first.neighbour_ids,
+        neighbour_distances=first.neighbour_distances,
+        before=undrawn.get("before"),
     )
-    render(page)
-    print(made, time.process_time() - spent)
+    with beside(draw_maps, vectors_of, undrawn, content.label_id, Config()) as maps:
+        pictures = thumbnails(content)
+        load_bokeh()
+        after, *before = maps()
+        content = replace(content, xy=after.xy, projection=after.projection, before=(*before, None)[0])
+        render(content, encoded=pictures)
 
 
 def exact(embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

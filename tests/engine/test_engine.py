@@ -5,12 +5,14 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from toy import NAMES, RAN, TOYS, Double, Read, Recorder, ToyConfig, content, double, read, total
 
+from simpipe.engine.child import beside
 from simpipe.engine.execute import execute
 from simpipe.engine.lock import holder, run_lock
 from simpipe.engine.plan import Request, look, plan, select
@@ -452,6 +454,61 @@ def test_the_death_and_the_errors_of_a_process_arrive(run):
     with pytest.raises(DataError, match="bad picture") as error:
         _alone(run, refuses)
     assert error.value.hint == "look at it"
+
+
+def _told(text: str) -> tuple[str, int]:
+    return text, os.getpid()
+
+
+def _refused() -> None:
+    raise DataError("bad picture", hint="look at it")
+
+
+def _broken() -> None:
+    raise ZeroDivisionError("by nothing")
+
+
+def _killed() -> None:
+    os.kill(os.getpid(), 9)
+
+
+def test_work_beside_comes_back_from_a_process_of_its_own():
+    with beside(_told, "hello") as answer:
+        text, pid = answer()
+    assert text == "hello"
+    assert pid != os.getpid()
+
+
+@pytest.mark.parametrize(
+    ("work", "error", "told"),
+    [
+        (_refused, DataError, "bad picture"),
+        (_broken, RuntimeError, "ZeroDivisionError: by nothing"),
+        (_killed, StageError, "SIGKILL"),
+    ],
+)
+def test_the_death_and_the_errors_of_work_beside_arrive(work, error, told):
+    with beside(work) as answer, pytest.raises(error, match=told):
+        answer()
+
+
+def test_work_beside_ends_with_the_work_that_it_was_for():
+    started = time.monotonic()
+    with pytest.raises(KeyError), beside(time.sleep, 60):
+        raise KeyError
+    assert time.monotonic() - started < 30
+
+
+@stage(version=1, outputs=("text.txt",), own_process=True)
+def helped(ctx: Context) -> None:
+    """Have help from a process beside its own."""
+    with beside(_told, "hello") as answer:
+        (ctx.out / "text.txt").write_text(answer()[0])
+
+
+def test_a_stage_with_its_own_process_may_have_one_beside_it(run):
+    _alone(run, helped)
+    assert (run.stage("helped") / "text.txt").read_text() == "hello"
 
 
 HOLD = """

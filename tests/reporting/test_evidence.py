@@ -5,7 +5,7 @@ import pytest
 from report_fixture import content
 from sklearn.metrics import precision_recall_fscore_support
 
-from simpipe.reporting import confusions, thresholds
+from simpipe.reporting import confusions, page, thresholds
 from simpipe.reporting.content import Content
 from simpipe.reporting.findings import groups, rows_shown
 from simpipe.reporting.matrix import matrix
@@ -128,3 +128,20 @@ def test_threshold_names_and_unmet_targets(run: Content) -> None:
     assert table[1].on_test[0] == 0.944
     assert thresholds.asked("<b>") == "<b>"
     assert thresholds.asked("precision_0.9996") == "precision ≥ 99.96 %"
+
+
+def test_a_label_is_shown_by_the_image_that_most_of_its_own_are_near_to(run: Content) -> None:
+    shown = confusions.exemplars(run)
+    asked = dict.fromkeys(range(len(run.label_id)), 0)
+    for row, ids in enumerate(run.neighbour_ids):
+        for other in ids:
+            if other >= 0 and run.label_id[other] == run.label_id[row]:
+                asked[int(other)] += 1
+    for label, row in enumerate(shown):
+        own = np.flatnonzero(run.label_id == label)
+        assert row == (max(own.tolist(), key=lambda each: (asked[each], -each)) if len(own) else -1)
+
+
+def test_what_a_map_is_does_not_matter_to_the_pictures(run: Content) -> None:
+    flat = replace(run, xy=np.zeros_like(run.xy))
+    assert page.render(run, encoded=page.thumbnails(flat)) == page.render(run)

@@ -1,12 +1,19 @@
 import base64
 import io
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
 from PIL import Image
 from report_fixture import colour, picture, pictures
 
-from simpipe.reporting.sheets import TILES, choose, make
+from simpipe.reporting.sheets import TILES, Sheets, choose, encode, fit
+
+
+def make(
+    thumbnails: Callable[[Sequence[int]], list[bytes]], rows: list[int], n: int, max_bytes: float
+) -> Sheets:
+    return fit(encode(thumbnails, rows), n, max_bytes)
 
 
 def tile_colour(sheets: list[str], tile: int, side: int) -> np.ndarray:
