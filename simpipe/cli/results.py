@@ -83,4 +83,5 @@ def print_matches(results: "Sequence[QueryResult]") -> None:
         print(f"{result.query}: {called}   distance {match.distance:.3f}, {limit}{sure}")
         for neighbour in result.neighbours:
             label = "" if neighbour.label is None else f"{neighbour.label:20} "
-            print(f"  {neighbour.distance:.3f}  {label}{neighbour.path}")
+            mute = "" if neighbour.split == "train" else f"   ({neighbour.split}: does not count)"
+            print(f"  {neighbour.distance:.3f}  {label}{neighbour.path}{mute}")

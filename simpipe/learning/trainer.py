@@ -262,8 +262,11 @@ def _training_step(
         tf.TensorSpec((None,), tf.int64),
     ]
     if replicas == 1:
-        single = tf.function(on_replica, input_signature=signature, autograph=False)
-        return lambda inputs, labels: single(inputs.astype(np.float32, copy=False), labels).numpy()
+        # a call of the one graph: to look for the graph that fits costs a tenth of a small step
+        single = tf.function(on_replica, input_signature=signature, autograph=False).get_concrete_function()
+        return lambda inputs, labels: single(
+            tf.constant(inputs, tf.float32), tf.constant(labels, tf.int64)
+        ).numpy()
 
     @tf.function  # type: ignore[untyped-decorator]
     def shared(inputs: Any, labels: Any) -> Any:

@@ -49,6 +49,8 @@ def figure(n: int, limits: Frame) -> Any:
     # The wheel alone scrolls the page.
     plot.add_tools(WheelZoomTool(modifiers="ctrl"))
     plot.toolbar.logo = None
+    # BokehJS leaves no room for the lines between its tools, and would put the last one into a menu.
+    plot.toolbar.stylesheets = [".bk-divider { display: none; }"]
     plot.axis.visible = False
     plot.grid.visible = False
     shade = ColumnDataSource({"url": []}, name="density")

@@ -146,6 +146,11 @@ def accuracy_tile(content: Content) -> Tile:
     leaky = number((leaks.get("metrics") or {}).get(name)) if block == "seen" else None
     if leaky is not None and percent(leaky) != percent(number(metric)):
         notes.append(f"{percent(leaky)} if copies in train counted")
+    cleaned = content.metrics.get("after_cleaning") or {}
+    clearer = number((cleaned.get("metrics") or {}).get(name)) if block == "seen" else None
+    if clearer is not None and percent(clearer) != percent(number(metric)):
+        doubtful = count(sum(cleaned["removed"].values()), "image")
+        notes.append(f"{percent(clearer)} without {doubtful} of doubtful label")
     few = queries < FEW_IMAGES
     if few:
         notes.append("few images: read the interval")

@@ -31,14 +31,15 @@ NEEDED = ("ingest", "sampler", "train", "index", "calibrate")
 
 @dataclass(frozen=True)
 class Neighbour:
-    """A similar image: its path below the data's root, its label, and its cosine distance in [0, 2].
+    """A similar image: its path below the data's root, its label, its cosine distance in [0, 2], its split.
 
-    The label is None where the run's images have none.
+    The label is None where the run's images have none. Only images of split "train" are asked for a match.
     """
 
     path: str
     label: str | None
     distance: float
+    split: str
 
 
 @dataclass(frozen=True)
@@ -178,6 +179,7 @@ class Run:
                     self._paths[samples.sample_id[row]],
                     names[samples.label_id[row]] if names else None,
                     round(float(distance), 6),
+                    str(samples.split[row]),
                 )
                 for row, distance in zip(ids, distances, strict=True)
                 if row >= 0

@@ -15,6 +15,7 @@ import pytest
 from commands import COLOURS, PER_LABEL, draw, executed, make_data, simpipe
 
 import simpipe as package
+from simpipe.data.manifest import read_samples
 from simpipe.engine.lock import run_lock
 from simpipe.metrics.contracts import load_schema
 
@@ -152,6 +153,15 @@ def test_the_python_interface_answers_like_the_command(finished):
     results = package.open(finished / RUN).query([finished / "data/brick/01.jpg"], k=4)
     assert results[0].neighbours[0].path == "brick/01.jpg"
     assert results[0].match.nearest_label == "brick"
+
+
+def test_a_neighbour_that_is_not_asked_for_the_label_is_marked(finished):
+    samples = read_samples(finished / RUN / "ingest/samples.parquet")
+    result = simpipe("query", "data/cream/03.jpg", "-k", str(len(samples)), cwd=finished)
+    lines = [line for line in result.stdout.splitlines() if line.startswith("  ")]
+    assert len(lines) == len(samples)
+    marked = sum("does not count)" in line for line in lines)
+    assert 0 < marked == (samples.split != "train").sum()
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,15 @@
 What it looks like is kept in tests/output/.
 """
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from browser import PLACE, hover, no_faults, opened
+from PIL import Image
 from report_fixture import content
 
 from simpipe.reporting import render
@@ -179,7 +182,7 @@ def test_the_matrix_is_one_stop_and_arrows_reach_every_cell(small: Any) -> None:
         for cell in cells.all()
     ]
     assert len(places) > 4 and page.locator(".matrix [tabindex='0']").count() == 1
-    page.locator(".scroll:has(.matrix)").focus()
+    page.locator(".pairs button").last.focus()
     page.keyboard.press("Tab")
     seen = [page.evaluate(pair)]
     for _ in places[1:]:
@@ -202,7 +205,87 @@ def test_the_matrix_is_one_stop_and_arrows_reach_every_cell(small: Any) -> None:
     page.keyboard.press("Enter")
     wrong = page.evaluate("document.querySelectorAll('#mistake-list > li').length")
     assert wrong and page.locator("#mistake-pair").is_visible()
+    inside = "document.getElementById('mistake-list').contains(document.activeElement)"
+    assert page.evaluate(inside)
+    page.go_back()
+    page.wait_for_function(f"!({inside})")
+    assert page.evaluate(pair) == last, "Back comes back to it, too"
+    page.go_forward()
+    page.wait_for_function(inside)
     page.locator("#mistake-pair button").click()
+
+
+BOXES = """[...document.querySelectorAll(".scroll")]
+  .filter((box) => box.checkVisibility() && box.clientWidth)
+  .map((box) => ({
+    name: box.getAttribute("aria-label"),
+    scrolls: box.scrollWidth > box.clientWidth || box.scrollHeight > box.clientHeight,
+    stop: box.tabIndex === 0,
+    more: ["::before", "::after"].map((side) => Number(getComputedStyle(box, side).opacity)),
+  }))"""
+TWO_FRAMES = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+
+
+def test_what_scrolls_is_a_stop_and_shows_that_it_does(small: Any) -> None:
+    page = small
+    for width in (1366, 390, 1366):
+        page.set_viewport_size({"width": width, "height": 768})
+        page.evaluate(TWO_FRAMES)
+        boxes = {box["name"]: box for box in page.evaluate(BOXES)}
+        assert [name for name, box in boxes.items() if box["stop"] != box["scrolls"]] == []
+        assert boxes["All labels"]["more"] == [0, int(width == 390)]
+        assert boxes["All labels"]["stop"] == (width == 390) and not boxes["Confusion matrix"]["stop"]
+        if width == 390:
+            page.locator("#label-table").evaluate("table => table.parentNode.scrollTo(1e6, 0)")
+            page.evaluate(TWO_FRAMES)
+            boxes = {box["name"]: box for box in page.evaluate(BOXES)}
+            assert boxes["All labels"]["more"] == [1, 0], "there is no more on the right"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_edge_of_a_cut_table_can_be_told_from_the_page(browser: Any, small: Any, scheme: str) -> None:
+    page = opened(browser, Path(small.url.removeprefix("file://")), color_scheme=scheme)
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.evaluate("document.getElementById('labels').scrollIntoView()")
+    page.evaluate(TWO_FRAMES)
+    box = page.locator(".scroll:has(#label-table)").bounding_box()
+    edge, past = (
+        page.screenshot(clip={"x": box["x"] + box["width"] + by, "y": box["y"] + 8, "width": 1, "height": 1})
+        for by in (-1, 2)
+    )
+    grey = [int(np.asarray(Image.open(io.BytesIO(each)).convert("L"))[0, 0]) for each in (edge, past)]
+    assert abs(grey[0] - grey[1]) > 30
+    page.context.close()
+
+
+# check 24
+def test_the_tools_of_the_map_are_buttons_with_names(small: Any) -> None:
+    page = small
+    tree = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")["nodes"]
+    buttons = [node["name"]["value"] for node in tree if node.get("role", {}).get("value") == "button"]
+    names = ["Pan", "Box Zoom", "Wheel Zoom", "Zoom In", "Zoom Out", "Reset", "Save"]
+    assert [name for name in buttons if name in names and name != "Reset"] == [*names[:5], "Save"]
+    assert buttons.count("Reset") == 2, "the legend's and the map's"
+    page.locator("#map-plot").focus()
+    tool = "document.activeElement && [...Bokeh.index][0].toolbar_panel.toolbar_view.tool_button_views.find"
+    span = "((range) => range.end - range.start)([...Bokeh.index][0].model.x_range)"
+    whole, place = page.evaluate(span), page.evaluate("scrollY")
+    for name in names:
+        page.keyboard.press("Tab")
+        assert page.evaluate(f"{tool}(({{ el }}) => el.matches(':focus')).el.ariaLabel") == name
+        if name == "Box Zoom":
+            on = f"{tool}(({{ el }}) => el.matches(':focus')).el.ariaPressed"
+            assert page.evaluate(on) == "false"
+            page.keyboard.press("Space")
+            assert page.evaluate(on) == "true"
+        if name == "Zoom In":
+            page.keyboard.press("Enter")
+            page.keyboard.press("Space")
+            assert page.evaluate(span) < whole / 1.1
+        if name == "Reset":
+            page.keyboard.press("Space")
+            assert page.evaluate(span) == pytest.approx(whole)
+    assert page.evaluate("scrollY") == place, "Space is for the tool, not for the page"
 
 
 # check 24

@@ -58,6 +58,17 @@ def test_tiles_carry_the_numbers_of_metrics_json(run: Content) -> None:
     assert found["unknown let in"].exact == 0.12 and "30 images" in found["unknown let in"].note
 
 
+@pytest.mark.parametrize(
+    ("accuracy", "told"), [(0.97, "97.0 % without 4 images of doubtful label"), (None, "")]
+)
+def test_the_accuracy_says_what_doubtful_labels_cost(run: Content, accuracy: float | None, told: str) -> None:
+    seen = run.metrics["blocks"]["seen"]["metrics"]["accuracy@1"]
+    value = seen["value"] if accuracy is None else accuracy
+    cleaned = {"removed": {"queries": 1, "gallery": 3}, "metrics": {"accuracy@1": seen | {"value": value}}}
+    note = tiles(replace(run, metrics=run.metrics | {"after_cleaning": cleaned}))[0].note
+    assert told in note and ("doubtful" in note) == bool(told)
+
+
 def test_without_a_seen_block_the_unseen_one_speaks_and_the_reason_is_said(run: Content) -> None:
     blocks = run.metrics["blocks"] | {"seen": {"reason": "there are no test images"}}
     found = replace(run, metrics=run.metrics | {"blocks": blocks})

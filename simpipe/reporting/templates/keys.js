@@ -48,7 +48,29 @@ function go(direction) {
   if (to >= 0) choose(to, false);
 }
 
+// To BokehJS a tool is a box with a title, and Space a long press: to a reader it is a button, and Space as good as Enter.
+function nameTools() {
+  for (const button of map.view.toolbar_panel.toolbar_view.tool_button_views) {
+    const { el, model: { type, tool } } = button;
+    el.setAttribute("role", "button");
+    el.setAttribute("aria-label", el.title);
+    const tell = () => el.setAttribute("aria-pressed", tool.active);
+    if (type === "OnOffButton") {
+      tell();
+      tool.properties.active.change.connect(tell);
+    }
+    const press = (event) => {
+      if (event.key !== " ") return;
+      event.preventDefault();
+      event.stopImmediatePropagation();
+      button.tap();
+    };
+    el.addEventListener("keydown", press, { capture: true }); // before BokehJS
+  }
+}
+
 function startKeys() {
+  nameTools();
   const plot = byId("map-plot");
   map.view.canvas_view.events_el.tabIndex = -1; // the map itself takes the focus
   plot.addEventListener("keydown", (event) => {

@@ -1,4 +1,4 @@
-// The bar of sections says where one is, and shows that there is more of it than fits.
+// The bar of sections says where one is, the browser's Back returns, and what can be scrolled shows that it can.
 
 const bar = byId("sections");
 
@@ -15,22 +15,38 @@ function markSection() {
   if (current) bar.scrollLeft = current.offsetLeft - bar.clientWidth / 2;
 }
 
-function hintAtMore() {
-  bar.classList.toggle("more-left", bar.scrollLeft > 4);
-  bar.classList.toggle("more-right", bar.scrollLeft + bar.clientWidth < bar.scrollWidth - 4);
+function hintAtMore(box) {
+  box.classList.toggle("more-left", box.scrollLeft > 4);
+  box.classList.toggle("more-right", box.scrollLeft + box.clientWidth < box.scrollWidth - 4);
 }
 
-// Go to another section and hand the focus to a part of it; the browser's Back returns.
+// A box is a stop of the tab key only while something in it scrolls; the bar has links to stop at.
+function watchScroll(box) {
+  const fitted = () => {
+    hintAtMore(box);
+    if (box === bar) return;
+    const scrolls = box.scrollWidth > box.clientWidth || box.scrollHeight > box.clientHeight;
+    if (scrolls) box.setAttribute("tabindex", "0");
+    else box.removeAttribute("tabindex");
+  };
+  box.addEventListener("scroll", () => hintAtMore(box), { passive: true });
+  const sizes = new ResizeObserver(fitted);
+  for (const each of [box, ...box.children]) sizes.observe(each);
+}
+
+const focused = []; // what had the focus at an entry of the browser's history; that entry's state is its place here
+
+// Go to another section and hand the focus to a part of it; the browser's Back returns, and so does the focus.
 function goTo(section, part) {
-  history.pushState(null, "");
+  history.replaceState(focused.push(document.activeElement) - 1, "");
+  history.pushState(focused.push(part) - 1, "");
   byId(section).scrollIntoView({ block: "start" });
   part?.focus({ preventScroll: true });
 }
 
 function startNavigation() {
   addEventListener("scroll", beforeNextFrame(markSection), { passive: true });
-  bar.addEventListener("scroll", hintAtMore, { passive: true });
-  addEventListener("resize", hintAtMore);
+  addEventListener("popstate", ({ state }) => focused[state]?.focus({ preventScroll: true }));
+  for (const box of [bar, ...document.querySelectorAll(".scroll")]) watchScroll(box);
   markSection();
-  hintAtMore();
 }

@@ -1,6 +1,7 @@
 // The panel beside the map: one image and its nearest neighbours in the embedding space.
 
 const NEAREST = 10;
+const NO_HIT = " on the map; try a shorter part of the file or folder name";
 const hint = [...byId("panel").childNodes];
 
 const chosenRow = () => Number(byId("panel").dataset.row ?? -1);
@@ -88,7 +89,7 @@ function startPanel() {
     // The same search again goes on to the next.
     const next = (found.indexOf(chosenRow()) + 1) % found.length;
     const place = found.length > 1 ? `${grouped(next + 1)} of ` : "";
-    byId("find-result").textContent = wanted ? `${place}${grouped(found.length)} found` : "";
+    byId("find-result").textContent = wanted ? `${place}${grouped(found.length)} found${found.length ? "" : NO_HIT}` : "";
     if (found.length) choose(found[next], false);
     else if (wanted) clearChoice(); // what was chosen before is no answer
   });
