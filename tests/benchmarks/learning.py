@@ -69,14 +69,14 @@ def images_per_second() -> dict[str, float]:
         inputs = images
         if network.trunk is not None:
             inputs = in_batches(trunk_extractor(network.trunk), images)[0].astype(np.float16)
-        step(inputs, labels)
-        steps[kind] = (step, inputs)
+        step(inputs[None], labels[None])
+        steps[kind] = (step, inputs[None])
     rates: dict[str, list[float]] = {kind: [] for kind in steps}
     for _ in range(ROUNDS):
         for kind, (step, inputs) in steps.items():
             started = time.perf_counter()
             for _ in range(DEEP_STEPS):
-                step(inputs, labels)
+                step(inputs, labels[None])
             rates[kind].append(DEEP_STEPS * DEEP_BATCH / (time.perf_counter() - started))
     return {kind: statistics.median(each) for kind, each in rates.items()}
 

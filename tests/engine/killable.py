@@ -10,6 +10,7 @@ def kill_after_batches(count: int) -> None:
     from simpipe.learning import trainer
 
     make_step = trainer._training_step
+    trainer.TOGETHER = 0
 
     def counting(*arguments: Any) -> Callable[..., Any]:
         step, done = make_step(*arguments), 0

@@ -7,7 +7,7 @@ import pytest
 import tiny
 
 from simpipe.errors import DiskError, StageError, Stopped
-from simpipe.learning import augmentation, checkpoint, load_framework
+from simpipe.learning import augmentation, checkpoint, load_framework, trainer
 from simpipe.learning.head import HeadShape, standardise_on
 from simpipe.learning.inputs import Pictures, Stored
 from simpipe.learning.network import Tuning, build_network, head_only
@@ -16,6 +16,17 @@ from simpipe.learning.scoring import Examples
 from simpipe.learning.trainer import Schedule, train_network
 
 EPOCHS, BATCHES = 5, 6
+
+
+ONE_BY_ONE, TOGETHER = 0, trainer.TOGETHER
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_by_one():
+    """So that training looks for a wish after each batch."""
+    trainer.TOGETHER = ONE_BY_ONE
+    yield
+    trainer.TOGETHER = TOGETHER
 
 
 class Killed(BaseException):
@@ -106,6 +117,15 @@ def test_a_wish_to_stop_is_met_after_the_batch_and_nothing_is_lost(examples, str
     assert listener.notes == [f"training goes on from epoch {epoch + 1} of {EPOCHS}"]
     assert listener.looks == EPOCHS * BATCHES - batch, "no batch is done twice"
     assert listener.epochs == EPOCHS, "the bar starts where training goes on"
+
+
+def test_batches_in_one_call_change_nothing(examples, straight, monkeypatch):
+    size = 16 * 10 * 4
+    for together, looks in ((TOGETHER, EPOCHS), (4 * size, EPOCHS * 2), (size, EPOCHS * BATCHES)):
+        monkeypatch.setattr(trainer, "TOGETHER", together)
+        result, listener = train(examples, None)
+        assert everything(result) == straight
+        assert listener.looks == looks
 
 
 def test_many_stops(examples, straight, tmp_path):
@@ -248,8 +268,8 @@ def train_kind(kind, folder, listener=None):
 @pytest.mark.parametrize(
     "kind", [pytest.param(kind, marks=pytest.mark.slow) if kind in SLOW else kind for kind in KINDS]
 )
-def test_every_kind_of_training_goes_on_with_the_same_bits(tmp_path, kind):
-    """Stopped in the second epoch, and killed in the third."""
+def test_every_kind_of_training_goes_on_with_the_same_bits(tmp_path, kind, monkeypatch):
+    """Stopped in the second epoch, killed in the third, and at last with several batches in a call."""
     load_framework()
     straight, steps = train_kind(kind, None)
     assert steps % 3 == 0 and steps > 9
@@ -257,8 +277,10 @@ def test_every_kind_of_training_goes_on_with_the_same_bits(tmp_path, kind):
     for listener in (Listener(stop_at_batch=batches + 2), Listener(kill_at_batch=batches)):
         with pytest.raises((Stopped, Killed)):
             train_kind(kind, tmp_path, listener)
-    result, _ = train_kind(kind, tmp_path)
+    monkeypatch.setattr(trainer, "TOGETHER", TOGETHER)
+    result, looks = train_kind(kind, tmp_path)
     assert everything(result) == everything(straight)
+    assert looks < batches
 
 
 ARRAYS = [np.arange(6, dtype=np.float32).reshape(2, 3), np.array(7), np.array([-1, 2**62])]
