@@ -1,4 +1,4 @@
-"""Run one stage in a process of its own: its memory ends with it, and its libraries meet no others."""
+"""Processes of their own: for a stage, whose memory and libraries end with it, and for work beside it."""
 
 import multiprocessing
 import os
@@ -6,7 +6,7 @@ import signal
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
@@ -30,11 +30,11 @@ def run_in_child(context: Context) -> None:
         SimpipeError: as the stage raised it; StageError if its process died; Stopped on a wish to stop.
         Exception: what else the stage raised, without the objects that cannot travel.
     """
-    quiet = replace(context, progress=Silent())
-    with _process(_work, quiet) as (process, receiver):
+    with _process(_work) as (process, pipe):
         try:
-            error = _listen(receiver, context)
-        except EOFError:
+            pipe.send(replace(context, progress=Silent()))
+            error = _listen(pipe, context)
+        except (EOFError, ConnectionError):
             error = _death(process, context.stage.name)
     if error is not None:
         raise error
@@ -48,35 +48,42 @@ def beside(function: Callable[..., Result], *arguments: Any) -> Iterator[Callabl
         StageError: the process died.
         Exception: what the function raised.
     """
-    with _process(_answer, function, arguments) as (process, receiver):
+    with _process(_answer) as (process, pipe):
+        with suppress(ConnectionError):  # it is dead: told when the result is asked for
+            pipe.send((function, arguments))
+        received: list[tuple[Any, Exception | None]] = []
 
         def result() -> Result:
-            try:
-                found, error = receiver.recv()
-            except EOFError:
-                error = _death(process, function.__name__)
+            if not received:
+                try:
+                    received.append(pipe.recv())
+                except (EOFError, ConnectionError):
+                    received.append((None, _death(process, function.__name__)))
+            answer: Result
+            answer, error = received[0]
             if error is not None:
                 raise error
-            answer: Result = found
             return answer
 
         yield result
+        if not received:
+            process.kill()
 
 
 @contextmanager
-def _process(target: Callable[..., None], *arguments: Any) -> Iterator[tuple[BaseProcess, Connection]]:
-    """A fresh process that gets the arguments and a pipe; what it sends there can be received here.
+def _process(target: Callable[[Connection], None]) -> Iterator[tuple[BaseProcess, Connection]]:
+    """A fresh process, and a pipe to what `target` gets.
 
-    It ends with this context at the latest, and hears no signals.
+    It hears no signals. An error ends it; otherwise this context waits for its end.
     """
     spawn = multiprocessing.get_context("spawn")
-    receiver, sender = spawn.Pipe(duplex=False)
-    process = spawn.Process(target=target, args=(*arguments, sender))
+    ours, theirs = spawn.Pipe()
+    process = spawn.Process(target=target, args=(theirs,))
     with _deaf_to_signals():
         process.start()
-    sender.close()
+    theirs.close()
     try:
-        yield process, receiver
+        yield process, ours
     except BaseException:
         process.kill()
         raise
@@ -118,14 +125,16 @@ def _cause(exitcode: int | None) -> str:
     return f"exit code {exitcode}"
 
 
-def _work(context: Context, sender: Connection) -> None:
+def _work(pipe: Connection) -> None:
     _watch_parent()
-    sender.send(("end", _outcome(context.stage.run, replace(context, progress=_Sender(sender)))[1]))
+    context: Context = pipe.recv()
+    pipe.send(("end", _outcome(context.stage.run, replace(context, progress=_Sender(pipe)))[1]))
 
 
-def _answer(function: Callable[..., Any], arguments: tuple[Any, ...], sender: Connection) -> None:
+def _answer(pipe: Connection) -> None:
     _watch_parent()
-    sender.send(_outcome(function, *arguments))
+    function, arguments = pipe.recv()
+    pipe.send(_outcome(function, *arguments))
 
 
 def _outcome(function: Callable[..., Any], *arguments: Any) -> tuple[Any, Exception | None]:
@@ -135,6 +144,8 @@ def _outcome(function: Callable[..., Any], *arguments: Any) -> tuple[Any, Except
     except (SimpipeError, OSError, MemoryError) as error:
         return None, error
     except Exception as error:
+        if type(error) is RuntimeError and hasattr(error, "__notes__"):
+            return None, error  # from a process beside this one
         told = RuntimeError(f"{type(error).__name__}: {error}")
         told.add_note(traceback.format_exc())  # for the journal
         return None, told

@@ -33,8 +33,8 @@ SETTLED = 50
 its own, and VICReg draws all views together before it spreads them."""
 
 TOGETHER = 8 << 20
-"""Most bytes of the batches of one call: a small step costs a third less in turn with others than alone. A
-wish to stop waits for them."""
+"""Most bytes of cached features for one call: the small step of a head costs a third less in turn with others
+than alone. A wish to stop waits for them."""
 
 METRICS = ("loss", *PAIR_DISTANCES)
 
@@ -122,6 +122,7 @@ def train_network(
         objective = _objective(network, schedule, int(codes.max()) + 1, steps * schedule.epochs)
         optimizers = _optimizers(network, objective, schedule, steps * schedule.epochs)
     step = _training_step(network, objective, optimizers, schedule, steps * schedule.epochs, strategy)
+    most = TOGETHER if network.body is None else 0
     score = _Scorer(network, train, val)
     state = _State(network, [*objective.proxies, *objective.trained_with_head, *objective.kept], optimizers)
     resumed = checkpoints is not None and state.restore(checkpoints)
@@ -137,7 +138,7 @@ def train_network(
         started = time.monotonic()
         batches = plan_epoch(codes, plan, state.epoch, state.confusion)[len(state.values) :]
         labels = (codes[batch.rows] for batch in batches)
-        for together in _together(zip(train.inputs.stream(batches), labels, strict=True)):
+        for together in _together(zip(train.inputs.stream(batches), labels, strict=True), most):
             state.values += step(*together).tolist()
             if progress.stopping:
                 state.save(checkpoints)
@@ -303,22 +304,29 @@ def _training_step(
     return lambda inputs, labels: np.stack([step(*each) for each in zip(inputs, labels, strict=True)])
 
 
-def _together(
-    batches: Iterable[tuple[npt.NDArray[Any], npt.NDArray[Any]]],
-) -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
-    """Batches that follow each other and are of one size, stacked as far as `TOGETHER` goes."""
-    held: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]] = []
-    for inputs, labels in batches:
-        if held and (len(inputs) != len(held[0][0]) or (len(held) + 1) * inputs.nbytes > TOGETHER):
-            yield np.stack([each for each, _ in held]), np.stack([each for _, each in held])
-            held = []
-        held.append((inputs, labels))
-    if held:
-        yield np.stack([each for each, _ in held]), np.stack([each for _, each in held])
-
-
 def _divided(values: npt.NDArray[Any], parts: int) -> list[npt.NDArray[Any]]:
     return [np.ascontiguousarray(part) for part in np.array_split(values, parts)]
+
+
+def _together(
+    batches: Iterable[tuple[npt.NDArray[Any], npt.NDArray[Any]]], most: int
+) -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
+    """Batches that follow each other and are of one size, stacked: inputs of at most `most` bytes, or one."""
+    held: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]] = []
+
+    def stacked() -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        inputs, labels = (np.stack(each) for each in zip(*held, strict=True))
+        held.clear()
+        return inputs, labels
+
+    for inputs, labels in batches:
+        if held and len(inputs) != len(held[0][0]):
+            yield stacked()
+        held.append((inputs, labels))
+        if (len(held) + 1) * inputs.nbytes > most:
+            yield stacked()
+    if held:
+        yield stacked()
 
 
 @dataclass(frozen=True)

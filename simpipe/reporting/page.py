@@ -54,7 +54,7 @@ MOST_REJECTED = 1_000
 
 def thumbnails(content: Content) -> Encoded:
     """The thumbnails of the page of `content`, for `render`; what its maps are does not matter."""
-    return pictures(content, rows_talked_of(content))
+    return pictures(content, rows_talked_of(content, findings.groups(content), mistakes.kinds(content)))
 
 
 def render(content: Content, max_mb: float = 15.0, encoded: Encoded | None = None) -> str:
@@ -70,7 +70,7 @@ def render(content: Content, max_mb: float = 15.0, encoded: Encoded | None = Non
     found = findings.groups(content)
     colours = label_colours(content)
     kinds = mistakes.kinds(content)
-    atlas = make_atlas(content, rows_talked_of(content), colours)
+    atlas = make_atlas(content, rows_talked_of(content, found, kinds), colours)
     data = atlas.data | {"evidence": mistakes.script_data(content, kinds, found, atlas.place)}
     library = bokeh_js(len(atlas.shown.label_id))
     environment = templates()
@@ -103,11 +103,10 @@ def render(content: Content, max_mb: float = 15.0, encoded: Encoded | None = Non
     return page
 
 
-def rows_talked_of(content: Content) -> list[int]:
+def rows_talked_of(content: Content, found: list[findings.Group], kinds: dict[str, np.ndarray]) -> list[int]:
     """The rows that the page shows beside the map, the most important first."""
-    rejected = mistakes.kinds(content)["rejected"][:MOST_REJECTED].tolist()
-    also = [*confusions.rows_shown(content), *rejected]
-    return wanted(content, findings.groups(content), also)
+    also = [*confusions.rows_shown(content), *kinds["rejected"][:MOST_REJECTED].tolist()]
+    return wanted(content, found, also)
 
 
 def heading(content: Content) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import base64
 import io
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,15 +51,17 @@ def choose(n: int, label_id: np.ndarray, first: Iterable[int], most: int = MOST)
 
 
 def encode(thumbnails: Callable[[Sequence[int]], list[bytes]], rows: list[int]) -> Encoded:
-    """Sheets of `rows` in their order, at the largest size for so many."""
+    """Sheets of `rows` in their order, at the largest size for so many; in one thread, beside the map."""
     kept = [(row, picture) for row, picture in zip(rows, thumbnails(rows), strict=True) if picture]
     side = next((side for side, most in SIZES if len(kept) <= most), SIZES[-1][0])
-    return encoded([row for row, _ in kept], [picture for _, picture in kept], side)
+    return at_size([row for row, _ in kept], [picture for _, picture in kept], side, 1)
 
 
-def encoded(rows: list[int], pictures: list[bytes], side: int) -> Encoded:
+def at_size(rows: list[int], pictures: list[bytes], side: int, threads: int) -> Encoded:
     """The sheets of the pictures at one size."""
-    made = [sheet(pictures[start : start + TILES], side) for start in range(0, len(pictures), TILES)]
+    with ThreadPoolExecutor(threads) as pool:
+        parts = [pictures[start : start + TILES] for start in range(0, len(pictures), TILES)]
+        made = list(pool.map(lambda part: sheet(part, side), parts))
     placed = [good for _, part in made for good in part]
     return Encoded(rows, pictures, side, [text for text, _ in made], placed)
 
@@ -70,7 +73,7 @@ def fit(found: Encoded, n: int, max_bytes: float) -> Sheets:
     """
     for side, _ in SIZES:
         if sum(map(len, found.sheets)) > max_bytes and side < found.side:
-            found = encoded(found.rows, found.pictures, side)
+            found = at_size(found.rows, found.pictures, side, 2)
     fitting = int(np.searchsorted(np.cumsum([len(sheet) for sheet in found.sheets]), max_bytes, side="right"))
     tile = tiles(found.rows, found.placed, n)
     return Sheets(found.sheets[:fitting], found.side, np.where(tile < fitting * TILES, tile, -1))

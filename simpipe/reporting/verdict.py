@@ -150,7 +150,7 @@ def accuracy_tile(content: Content) -> Tile:
     clearer = number((cleaned.get("metrics") or {}).get(name)) if block == "seen" else None
     if clearer is not None and percent(clearer) != percent(number(metric)):
         doubtful = count(sum(cleaned["removed"].values()), "image")
-        notes.append(f"{percent(clearer)} without {doubtful} of doubtful label")
+        notes.append(f"{percent(clearer)} without {doubtful} of doubtful label, not trained again")
     few = queries < FEW_IMAGES
     if few:
         notes.append("few images: read the interval")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from simpipe.data.manifest import Samples
     from simpipe.reporting.content import Content, Layout
     from simpipe.reporting.sheets import Encoded
+    from simpipe.stages.maps import Map
 
 BYTES_PER_IMAGE = 300
 """Two places, and a line of map.csv."""
@@ -61,22 +62,27 @@ def report(ctx: Context) -> None:
     from simpipe.engine.child import beside
     from simpipe.reporting.map import load_bokeh
     from simpipe.reporting.page import thumbnails
+    from simpipe.reporting.projectors.umap import Settings
     from simpipe.stages.maps import draw_maps
 
     config: Config = ctx.config
     settings = config.report
     samples = read_samples(ctx.path("ingest/samples.parquet"))
-    neighbours = np.load(ctx.path("evaluate/neighbours.npz"), allow_pickle=False)
+    stored = ctx.path("evaluate/neighbours.npz")
     vectors = {"all_to_all": ctx.path("index/embeddings.npy")}
     if settings.before and read_json(ctx.path("evaluate/metrics.json"))["trained_here"]:
         vectors["pretrained_all_to_all"] = ctx.path("index/pretrained.npy")
-    undrawn = {name: _undrawn(neighbours, name) for name in vectors}
 
     ctx.require_space(settings.max_mb * 1_000_000 + BYTES_PER_IMAGE * len(samples))
     ctx.progress.begin("map", len(samples), "images")
+    shape = Settings(
+        settings.neighbours, settings.min_dist, settings.spread, settings.metric, settings.densmap
+    )
+    seed = config.seed if settings.map_seed is None else settings.map_seed
     # not in a thread: UMAP does not let go of Python's lock
-    with beside(draw_maps, vectors, undrawn, samples.label_id, config) as maps:
-        content = _content(ctx, samples, neighbours, *undrawn.values())
+    with beside(draw_maps, vectors, stored, samples.label_id, settings.projector, shape, seed) as maps:
+        neighbours = np.load(stored, allow_pickle=False)
+        content = _content(ctx, samples, neighbours, *(_undrawn(neighbours, name) for name in vectors))
         pictures = thumbnails(content)
         load_bokeh()
         content = _with_maps(content, *maps())
@@ -115,10 +121,12 @@ def _undrawn(neighbours: Any, name: str) -> "Layout":
     return Layout(np.zeros((len(ids), 2), np.float32), ids, distances, {})
 
 
-def _with_maps(content: "Content", after: "Layout", before: "Layout | None" = None) -> "Content":
+def _with_maps(content: "Content", after: "Map", before: "Map | None" = None) -> "Content":
     from dataclasses import replace
 
-    return replace(content, xy=after.xy, projection=after.projection, before=before)
+    xy, projection = after
+    second = content.before and before and replace(content.before, xy=before[0], projection=before[1])
+    return replace(content, xy=xy, projection=projection, before=second)
 
 
 def _save(path: "Path", array: "npt.NDArray[np.float32]") -> None:

@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from simpipe.config import Config
 from simpipe.reporting.content import Content, Layout
+from simpipe.reporting.projectors.umap import Settings
 from tests.reporting.browser import ARGUMENTS, CHROMIUM, PLACE
 from tests.reporting.report_fixture import large, vectors
 
@@ -111,37 +111,43 @@ def cold(count: int) -> None:
     rng = np.random.default_rng(0)
     trained, pretrained = (vectors(rng, content.label_id, noise, DIM) for noise in (0.8, 1.6))
     known = [(each, *exact(each)) for each in (trained, pretrained)]
-    vectors_of, undrawn = {}, {}
+    names = ("after", "before")[:count]
     with tempfile.TemporaryDirectory() as folder:
-        for name, (embeddings, ids, distances) in list(zip(("after", "before"), known, strict=True))[:count]:
-            vectors_of[name] = Path(folder) / f"{name}.npy"
-            np.save(vectors_of[name], embeddings)
-            undrawn[name] = Layout(np.zeros((COLD, 2), np.float32), ids, distances, {})
+        files = {name: Path(folder) / f"{name}.npy" for name in names}
+        stored = Path(folder) / "neighbours.npz"
+        parts = {}
+        for name, (embeddings, ids, distances) in zip(names, known, strict=False):
+            np.save(files[name], embeddings)
+            parts |= {f"{name}_ids": ids, f"{name}_distances": distances}
+        np.savez(stored, **parts)
         made, spent = time.perf_counter() - started, time.process_time() - working
-        draw(content, vectors_of, undrawn)
+        draw(content, files, stored, parts)
     children = os.times()
     print(made, time.process_time() - spent + children.children_user + children.children_system)
 
 
-def draw(content: Content, vectors_of: dict[str, Path], undrawn: dict[str, Layout]) -> None:
+def draw(content: Content, files: dict[str, Path], stored: Path, parts: dict[str, Any]) -> None:
     """What the report stage does of it."""
     from simpipe.engine.child import beside
     from simpipe.reporting.map import load_bokeh
     from simpipe.reporting.page import render, thumbnails
     from simpipe.stages.maps import draw_maps
 
-    first = undrawn["after"]
+    nowhere = np.zeros((COLD, 2), np.float32)
+    after, *others = (Layout(nowhere, parts[f"{name}_ids"], parts[f"{name}_distances"], {}) for name in files)
     content = replace(
         content,
-        neighbour_ids=first.neighbour_ids,
-        neighbour_distances=first.neighbour_distances,
-        before=undrawn.get("before"),
+        neighbour_ids=after.neighbour_ids,
+        neighbour_distances=after.neighbour_distances,
+        before=others[0] if others else None,
     )
-    with beside(draw_maps, vectors_of, undrawn, content.label_id, Config()) as maps:
+    with beside(draw_maps, files, stored, content.label_id, "umap", Settings(), 0) as maps:
         pictures = thumbnails(content)
         load_bokeh()
-        after, *before = maps()
-        content = replace(content, xy=after.xy, projection=after.projection, before=(*before, None)[0])
+        (xy, said), *later = maps()
+        content = replace(content, xy=xy, projection=said)
+        if content.before:
+            content = replace(content, before=replace(content.before, xy=later[0][0], projection=later[0][1]))
         render(content, encoded=pictures)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from toy import NAMES, RAN, TOYS, Double, Read, Recorder, ToyConfig, content, double, read, total
 
+from simpipe.engine import child
 from simpipe.engine.child import beside
 from simpipe.engine.execute import execute
 from simpipe.engine.lock import holder, run_lock
@@ -492,11 +493,45 @@ def test_the_death_and_the_errors_of_work_beside_arrive(work, error, told):
         answer()
 
 
+def _die_at_once(pipe: object) -> None:
+    os.kill(os.getpid(), 9)
+
+
+def test_large_things_go_to_and_fro():
+    much = os.urandom(5_000_000)
+    with beside(bytes, much) as answer:
+        assert answer() == much
+        assert answer() == much, "asked twice"
+
+
+def test_nobody_waits_for_an_answer_that_is_not_asked_for():
+    with beside(bytes, 50_000_000):
+        pass
+
+
+def test_a_process_that_dies_before_it_reads_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(child, "_answer", _die_at_once)
+    with beside(bytes, os.urandom(5_000_000)) as answer, pytest.raises(StageError, match="SIGKILL"):
+        answer()
+
+
 def test_work_beside_ends_with_the_work_that_it_was_for():
     started = time.monotonic()
     with pytest.raises(KeyError), beside(time.sleep, 60):
         raise KeyError
     assert time.monotonic() - started < 30
+
+
+@stage(version=1, outputs=("never.txt",), own_process=True)
+def helped_badly(ctx: Context) -> None:
+    """Have help that fails."""
+    with beside(_broken) as answer:
+        answer()
+
+
+def test_an_error_of_the_help_is_told_once(run):
+    with pytest.raises(StageError, match=r"failed: RuntimeError: ZeroDivisionError: by nothing"):
+        _alone(run, helped_badly)
 
 
 @stage(version=1, outputs=("text.txt",), own_process=True)

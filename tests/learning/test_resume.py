@@ -280,7 +280,7 @@ def test_every_kind_of_training_goes_on_with_the_same_bits(tmp_path, kind, monke
     monkeypatch.setattr(trainer, "TOGETHER", TOGETHER)
     result, looks = train_kind(kind, tmp_path)
     assert everything(result) == everything(straight)
-    assert looks < batches
+    assert (looks < batches) == (KINDS[kind][0] is _frozen), "only the steps of a head are small"
 
 
 ARRAYS = [np.arange(6, dtype=np.float32).reshape(2, 3), np.array(7), np.array([-1, 2**62])]

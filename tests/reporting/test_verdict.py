@@ -59,7 +59,7 @@ def test_tiles_carry_the_numbers_of_metrics_json(run: Content) -> None:
 
 
 @pytest.mark.parametrize(
-    ("accuracy", "told"), [(0.97, "97.0 % without 4 images of doubtful label"), (None, "")]
+    ("accuracy", "told"), [(0.97, "97.0 % without 4 images of doubtful label, not trained again"), (None, "")]
 )
 def test_the_accuracy_says_what_doubtful_labels_cost(run: Content, accuracy: float | None, told: str) -> None:
     seen = run.metrics["blocks"]["seen"]["metrics"]["accuracy@1"]

@@ -93,8 +93,6 @@ def test_no_second_map_where_nothing_was_trained(run: RunDir, monkeypatch: pytes
 
 
 def test_the_map_has_the_parameters_that_were_asked_for(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("simpipe.reporting.projectors.umap.FEW_EPOCHS", 5)
-    monkeypatch.setattr("simpipe.reporting.projectors.umap.MANY_EPOCHS", 5)
     wanted = {"n_neighbors": 7, "min_dist": 0.3, "spread": 2, "metric": "euclidean", "densmap": True}
     keys = {"projector": "umap", **wanted, "map_seed": 5, "before": False}
     keys["neighbours"] = keys.pop("n_neighbors")

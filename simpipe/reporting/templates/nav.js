@@ -34,19 +34,23 @@ function watchScroll(box) {
   for (const each of [box, ...box.children]) sizes.observe(each);
 }
 
-const focused = []; // what had the focus at an entry of the browser's history; that entry's state is its place here
+const load = performance.timeOrigin;
+const focused = []; // what had the focus at an entry of the browser's history; that entry's state has its place here
+const remember = (element) => ({ load, place: focused.push(element) - 1 });
 
 // Go to another section and hand the focus to a part of it; the browser's Back returns, and so does the focus.
 function goTo(section, part) {
-  history.replaceState(focused.push(document.activeElement) - 1, "");
-  history.pushState(focused.push(part) - 1, "");
+  history.replaceState(remember(document.activeElement), "");
+  history.pushState(remember(part), "");
   byId(section).scrollIntoView({ block: "start" });
   part?.focus({ preventScroll: true });
 }
 
 function startNavigation() {
   addEventListener("scroll", beforeNextFrame(markSection), { passive: true });
-  addEventListener("popstate", ({ state }) => focused[state]?.focus({ preventScroll: true }));
+  addEventListener("popstate", ({ state }) => {
+    if (state?.load === load) focused[state.place]?.focus({ preventScroll: true });
+  });
   for (const box of [bar, ...document.querySelectorAll(".scroll")]) watchScroll(box);
   markSection();
 }
