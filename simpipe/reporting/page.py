@@ -70,7 +70,8 @@ def render(content: Content, max_mb: float = 15.0, encoded: Encoded | None = Non
     found = findings.groups(content)
     colours = label_colours(content)
     kinds = mistakes.kinds(content)
-    atlas = make_atlas(content, rows_talked_of(content, found, kinds), colours)
+    first = rows_talked_of(content, found, kinds)
+    atlas = make_atlas(content, first, colours)
     data = atlas.data | {"evidence": mistakes.script_data(content, kinds, found, atlas.place)}
     library = bokeh_js(len(atlas.shown.label_id))
     environment = templates()
@@ -93,7 +94,7 @@ def render(content: Content, max_mb: float = 15.0, encoded: Encoded | None = Non
     draw = environment.get_template("page.html").render
     bare = draw(shown, data="", sheets=[], pictures="")
     room = max_mb * 1e6 - len(bare.encode(errors="replace")) - size(data, atlas.pictured) - SLACK
-    sheets = fit(encoded or thumbnails(content), len(atlas.shown.label_id), room)
+    sheets = fit(encoded or pictures(content, first), len(atlas.shown.label_id), room)
     page: str = draw(
         shown,
         data=compressed(data | tiles(sheets.tile, sheets.side)),
