@@ -63,7 +63,6 @@ def load_pixels(
     size: int,
     preparation: Preparation,
     folder: Path,
-    workers: int = 2,
 ) -> Iterator[NDArray[np.uint8]]:
     """The images as a backbone sees them, in order, each uint8 of shape (size, size, 3).
 
@@ -76,7 +75,6 @@ def load_pixels(
         size: pixels a side.
         preparation: that of ingest.
         folder: where the copies lie.
-        workers: threads.
 
     Raises:
         DataError: an image without a copy whose original changed, vanished, or cannot be read any more.
@@ -95,7 +93,7 @@ def load_pixels(
                 hint="if Pillow is another one now, `simpipe ingest --force` decides anew what can be used",
             ) from error
 
-    return map_ahead(lambda job: load(*job), zip(paths, hashes, copies, strict=True), workers)
+    return map_ahead(lambda job: load(*job), zip(paths, hashes, copies, strict=True))
 
 
 def _stem(folder: Path, sha256: str, preparation: Preparation) -> Path:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from simpipe.data.layout import Rules, list_files
 from simpipe.data.scan import Found, Ignored, open_regular
-from simpipe.data.threads import map_ahead
+from simpipe.data.threads import WORKERS, map_ahead
 from simpipe.errors import DamagedError
 from simpipe.files import atomic_write, canonical_json, read_json
 from simpipe.progress import Progress, Silent, track
@@ -65,7 +65,7 @@ def fingerprint(
     cache_file: Path,
     rules: Rules = DEFAULT,
     *,
-    workers: int = 2,
+    workers: int = WORKERS,
     progress: Progress | None = None,
     remember: bool = True,
 ) -> Fingerprint:

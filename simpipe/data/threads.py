@@ -1,5 +1,6 @@
 """Work done ahead in threads, results in order, memory bounded."""
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -8,9 +9,12 @@ from typing import TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+WORKERS = min(os.cpu_count() or 1, 16)
+"""Threads or processes that work on files, unless told otherwise: one for each core."""
+
 
 def map_ahead(
-    function: Callable[[Item], Result], items: Iterable[Item], workers: int = 2, window: int = 64
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int = WORKERS, window: int = 64
 ) -> Iterator[Result]:
     """`map(function, items)`, in order, with at most `window` results waiting.
 

@@ -80,7 +80,7 @@ def read_thumbnails(path: Path, rows: Sequence[int] | NDArray[np.int64]) -> list
     return [found[row] for row in wanted.tolist()]
 
 
-def decode_thumbnails(path: Path, size: int, workers: int = 2) -> Iterator[NDArray[np.uint8]]:
+def decode_thumbnails(path: Path, size: int) -> Iterator[NDArray[np.uint8]]:
     """The thumbnails as uint8 of shape (m, size, size, 3), one row group (m up to 1,024) at a time.
 
     Raises:
@@ -96,7 +96,7 @@ def decode_thumbnails(path: Path, size: int, workers: int = 2) -> Iterator[NDArr
     with _opened(path) as file:
         for group in range(file.num_row_groups):
             jpegs = file.read_row_group(group).column("jpeg").to_pylist()
-            yield np.stack(list(map_ahead(small, jpegs, workers)))
+            yield np.stack(list(map_ahead(small, jpegs)))
 
 
 def has_thumbnails(path: Path) -> bool:

@@ -44,4 +44,6 @@ def load_framework() -> None:
         import tensorflow as tf
 
         tf.constant(0)  # the device layer speaks at its first use
+        # or a GPU rounds what it multiplies to 10 bits, in which small distances drown
+        tf.config.experimental.enable_tensor_float_32_execution(False)
     keras.config.disable_traceback_filtering()

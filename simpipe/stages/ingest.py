@@ -1,7 +1,6 @@
 """Read the folder: which files are images, what they are labelled, and which split each goes to."""
 
 import csv
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
 ROW_BYTES, BYTES_PER_PIXEL = 2_500, 0.6
 """What an image takes in the tables and in the memo of it, and a pixel of its thumbnail, kept in both:
 measured on photos, rounded up. Copies in the cache are not foreseen."""
-
-MOST_WORKERS = 16
 
 
 def fingerprint_of(
@@ -72,6 +69,7 @@ def ingest(ctx: Context) -> None:
     from simpipe.data.layout import Rules
     from simpipe.data.manifest import write_manifest, write_samples
     from simpipe.data.scan import Ignored
+    from simpipe.data.threads import WORKERS
     from simpipe.data.thumbnails import write_thumbnails
     from simpipe.stages.summary import sentence, summary
 
@@ -80,10 +78,9 @@ def ingest(ctx: Context) -> None:
     values = {f"ingest.{name}": getattr(settings, name) for name in Ingest.model_fields}
     found = fingerprint_of(ctx.source, Rules.of(values), ctx.cache, ctx.progress)
     ctx.require_space(round(len(found.files) * (ROW_BYTES + settings.thumbnail_size**2 * BYTES_PER_PIXEL)))
-    workers = min(os.cpu_count() or 1, MOST_WORKERS)
     options = Options.of(values)
     examined = examine(
-        ctx.source, found.files, options, ctx.cache, scratch=ctx.out, workers=workers, progress=ctx.progress
+        ctx.source, found.files, options, ctx.cache, scratch=ctx.out, workers=WORKERS, progress=ctx.progress
     )
     excluded = _excluded(settings.exclude, found, ctx.progress)
     intake = build(
@@ -98,7 +95,7 @@ def ingest(ctx: Context) -> None:
             split_by=settings.split_by,
             split_seed=settings.split_seed,
         ),
-        lambda numbers: pixel_digests(ctx.source, found.files, numbers, options.preparation, workers=workers),
+        lambda numbers: pixel_digests(ctx.source, found.files, numbers, options.preparation, workers=WORKERS),
         excluded,
     )
     write_manifest(ctx.out / "manifest.parquet", intake.manifest)

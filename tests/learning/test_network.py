@@ -267,6 +267,12 @@ def test_the_head_is_never_computed_in_half_precision():
     assert {layer.compute_dtype for layer in network.head.layers} == {"float32"}
 
 
+def test_a_gpu_multiplies_float32_as_float32():
+    import tensorflow as tf
+
+    assert not tf.config.experimental.tensor_float_32_execution_enabled()
+
+
 def test_precision_is_by_wish_or_by_machine():
     import tensorflow as tf
 
