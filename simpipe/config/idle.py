@@ -1,5 +1,7 @@
 """Keys that have no effect beside the value of another key: one table, and what is said of them."""
 
+from collections.abc import Iterator, Mapping
+
 from simpipe.config.checking import LEAVES
 from simpipe.config.loading import JSON, flatten
 from simpipe.config.models import Config
@@ -10,6 +12,8 @@ _OF_TRAINING = tuple(
     for key in LEAVES
     if key.startswith(("sampler.", "augment.", "train.")) and key not in ("train.encoder", "train.trust")
 )
+
+_OF_AUGMENTATION = tuple(key for key in LEAVES if key.startswith("augment."))
 
 NEEDS: tuple[tuple[str, tuple[JSON, ...], tuple[str, ...]], ...] = (
     ("train.encoder", (None,), _OF_TRAINING),
@@ -42,9 +46,17 @@ def idle_settings(config: Config, base: Config) -> list[str]:
     values, usual, before = flatten(config), flatten(Config()), flatten(base)
     asked = [key for key, value in values.items() if value not in (usual[key], before[key])]
     told = []
-    for decider, with_values, keys in NEEDS:
-        idle = [key for key in asked if key in keys]
-        if idle and values[decider] not in with_values:
+    for decider, keys in _idle(values):
+        if idle := [key for key in asked if key in keys]:
             told.append(f"{', '.join(idle)}: no effect with {decider}: {written(values[decider])}")
             asked = [key for key in asked if key not in idle]
     return told
+
+
+def _idle(values: Mapping[str, JSON]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Each key whose value leaves others without effect, and those."""
+    for decider, with_values, keys in NEEDS:
+        if values[decider] not in with_values:
+            yield decider, keys
+    if values["train.views"] == 0 and values["train.trainable"] != "full":
+        yield "train.views", _OF_AUGMENTATION

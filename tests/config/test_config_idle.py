@@ -59,6 +59,9 @@ def test_every_key_that_is_described_as_one_of_some_values_only_is_in_it() -> No
             ],
         ),
         (["train.encoder=/a/run", "train.trust=true"], []),
+        (["augment.preset=simclr"], ["augment.preset: no effect with train.views: 0"]),
+        (["augment.preset=simclr", "train.views=4"], []),
+        (["augment.preset=simclr", "train.trainable=full"], []),
     ],
 )
 def test_what_was_asked_for_and_counts_for_nothing_is_said_once(
