@@ -198,6 +198,8 @@ def _first(
     if pairs:
         worst = max(pairs, key=lambda row: int(row["count_1"]))
         steps.append(f"tell {worst['label']} from {worst['confused_1']}: confused {worst['count_1']} times")
+    if kinds["unreadable"]:
+        steps.append(f"replace what could not be read; files: {kinds['unreadable']}")
     return [
         f"{'do next' if not place else '':10} {place + 1}. {step}" for place, step in enumerate(steps[:3])
     ]

@@ -37,6 +37,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     source = place / "photos"
     for number in range(LABELS * IMAGES):
         write(source, f"label{number % LABELS:02}/{number:03}.jpg", jpeg(number))
+    write(source, "label00/broken.jpg", b"no image")
     run = RunDir(place / "runs" / "labelled")
     run.path.parent.mkdir()
     ingest(run, source)
@@ -147,6 +148,7 @@ def test_the_terminal_says_how_good_how_sure_and_what_to_do(made: Made) -> None:
     for part in ("accuracy@1", "macro", "cleaned", "training", "unseen", "pairs", "unknowns", "threshold"):
         assert f"\n{part}" in told, part
     assert f"look at the likely label errors: {MOVED}\n" in told
+    assert "replace what could not be read; files: 1" in told
 
 
 def test_the_terminal_warns_where_tested_images_trained_the_encoder(made: Made) -> None:
