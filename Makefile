@@ -1,5 +1,5 @@
 # run: the main job on sample_data/ · test: everything that must hold · bench: measurements
-# faults: every file operation of the toy pipeline fails in every way, the real one is killed 200 times;
+# faults: every file operation of the toy pipeline fails in every way, the real one is killed 210 times;
 # then all tests again, with examples never tried before
 # Needs Python 3.11 with pip, and nothing else.
 

@@ -65,17 +65,14 @@ class Server:
     Args:
         install: Python code that comes before all imports, such as what puts toys in the place of stages.
         heavy: whether TensorFlow and the like are imported as well.
-        stages: whether stages and commands are imported; else `code` of `run` may change them before.
         shim: see `fault_injection.build_shim`; needed for faults.
     """
 
-    def __init__(
-        self, install: str = "", *, heavy: bool = False, stages: bool = True, shim: Path | None = None
-    ) -> None:
+    def __init__(self, install: str = "", *, heavy: bool = False, shim: Path | None = None) -> None:
         environment = dict(os.environ)
         if shim:
             environment["LD_PRELOAD"] = str(shim)
-        told = json.dumps({"path": sys.path, "install": install, "heavy": heavy, "stages": stages})
+        told = json.dumps({"path": sys.path, "install": install, "heavy": heavy})
         self._process = subprocess.Popen(
             [sys.executable, __file__, told], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
         )
@@ -150,20 +147,20 @@ class Server:
 
 
 @cache
-def shared(install: str = "", *, heavy: bool = False, stages: bool = True) -> Server:
+def shared(install: str = "", *, heavy: bool = False) -> Server:
     """A server for all tests of this process; it dies with it."""
-    started = Server(install, heavy=heavy, stages=stages)
+    started = Server(install, heavy=heavy)
     atexit.register(started.close)
     return started
 
 
-def _serve(path: list[str], install: str, heavy: bool, stages: bool) -> None:
+def _serve(path: list[str], install: str, heavy: bool) -> None:
     """Read jobs from stdin and answer on stdout: first the numbers of the processes, then each end."""
     sys.path[:] = path
     globals().pop("__file__")  # or else it would be run again in a process that a stage has for itself
     shim = ctypes.CDLL(None)  # preloaded, so its functions are among the program's own
     os.environ.pop("LD_PRELOAD", None)  # what a command starts is not watched
-    _import_everything(install, heavy, stages)
+    _import_everything(install, heavy)
     gc.freeze()
     for line in sys.stdin.buffer:
         job = json.loads(line)
@@ -179,7 +176,7 @@ def _serve(path: list[str], install: str, heavy: bool, stages: bool) -> None:
                 _answer({**ended, **_met(shim, job["fault"]["root"])} if job["fault"] else ended)
 
 
-def _import_everything(install: str, heavy: bool, stages: bool) -> None:
+def _import_everything(install: str, heavy: bool) -> None:
     """Once, so that no child has to; and let the libraries remember what they look up only once.
 
     Nothing is computed with TensorFlow here: its threads would not live on in a child.
@@ -190,9 +187,8 @@ def _import_everything(install: str, heavy: bool, stages: bool) -> None:
     from simpipe.progress import quiet_stderr
 
     provenance(flatten(load("baseline")))
-    if stages:
-        for name in LIGHT:
-            import_module(f"simpipe.{name}")
+    for name in LIGHT:
+        import_module(f"simpipe.{name}")
     if heavy:
         os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"}
         with quiet_stderr():

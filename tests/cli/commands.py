@@ -10,11 +10,13 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from warm import Ended, shared
+from warm import Ended, Server, shared
 
 COLOURS = {"azure": (40, 120, 230), "brick": (190, 60, 40), "cream": (240, 225, 170), "dill": (60, 130, 60)}
 PER_LABEL = 14
 TOYS = Path(__file__).with_name("toy_stages.py")
+INSTALL = "import toy_stages; toy_stages.install()"
+"""For `warm.Server`."""
 
 
 def draw(colour: tuple[int, int, int], seed: int) -> Image.Image:
@@ -35,8 +37,7 @@ def simpipe(
     if decides_the_start(environment):
         script = f"{code}\nfrom simpipe.cli import main; main()"
         return anew(["-c", script, *map(str, arguments)], cwd, environment)
-    server = shared(heavy=True, stages=not code)
-    return ended(server.run(*arguments, cwd=cwd, code=code, environment=environment))
+    return ended(shared(heavy=True).run(*arguments, cwd=cwd, code=code, environment=environment))
 
 
 def driven(code: str, *arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -48,13 +49,17 @@ def toy(*arguments: object, cwd: Path, **environment: str) -> subprocess.Complet
     """Run the real command with the stages of toy_stages.py."""
     if decides_the_start(environment):
         return anew([str(TOYS), *map(str, arguments)], cwd, environment)
-    server = shared("import toy_stages; toy_stages.install()")
-    return ended(server.run(*arguments, cwd=cwd, environment=environment))
+    return ended(toys().run(*arguments, cwd=cwd, environment=environment))
+
+
+def toys() -> Server:
+    """What runs commands with the stages of toy_stages.py."""
+    return shared(INSTALL)
 
 
 def decides_the_start(environment: Mapping[str, str]) -> bool:
     """Whether some of it is looked at only when the interpreter starts or a library is imported."""
-    looked_at = ("PYTHON", "LC_", "OMP_", "OPENBLAS_", "TF_", "TERM", "NO_COLOR", "FORCE_COLOR")
+    looked_at = ("PYTHON", "LC_", "OMP_", "OPENBLAS_", "TF_")
     return any(name.startswith(looked_at) for name in environment)
 
 

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from commands import anew, executed, make_data
+from commands import executed, make_data, simpipe, toy
 
 
 @pytest.fixture(scope="session")
@@ -21,8 +21,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if not (shared / "finished").is_dir():
             making = tmp_path_factory.mktemp("making") / "finished"
             make_data(making / "data")
-            command = ["-c", "from simpipe.cli import main; main()", "run", "data", "--config", "quick"]
-            result = anew([*command, "--json"], making)
+            result = simpipe("run", "data", "--config", "quick", "--json", cwd=making)
             assert len(executed(result)) == 7, result.stderr
             making.rename(shared / "finished")
     return copy_of(shared / "finished", tmp_path_factory.mktemp("finished") / "own")
@@ -34,11 +33,28 @@ def place(finished: Path, tmp_path: Path) -> Path:
     return copy_of(finished, tmp_path / "copy")
 
 
+@pytest.fixture(scope="session")
+def finished_toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `data/` and a finished run of the toy stages, `runs/baseline`."""
+    folder = tmp_path_factory.mktemp("toy")
+    (folder / "data").mkdir()
+    (folder / "data/numbers.txt").write_text("1 2 3\n")
+    result = toy("run", "data", cwd=folder)
+    assert result.returncode == 0, result.stderr
+    return folder
+
+
+@pytest.fixture
+def made(finished_toy: Path, tmp_path: Path) -> Path:
+    """A copy of `finished_toy` that a test may spoil."""
+    return copy_of(finished_toy, tmp_path / "made")
+
+
 def copy_of(place: Path, copy: Path) -> Path:
     """A copy whose run is about its own copy of the data."""
     shutil.copytree(place, copy, copy_function=shutil.copy2)
-    described = json.loads((copy / "runs/quick/run.json").read_text())
-    (copy / "runs/quick/run.json").write_text(json.dumps({**described, "source": str(copy / "data")}))
+    [told] = copy.glob("runs/*/run.json")
+    told.write_text(json.dumps({**json.loads(told.read_text()), "source": str(copy / "data")}))
     return copy
 
 

@@ -1,27 +1,26 @@
 """What can be done to the real command from inside its process, before it starts; see `commands.driven`."""
 
+import ctypes
 import json
 import multiprocessing
 import os
+import signal
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 from simpipe import stages
 from simpipe.engine import child
-from simpipe.engine.stage import Context, Stage, keys_read
+from simpipe.engine.stage import Context, keys_read
 
 
 def around(name: str, act: Callable[[Context, Callable[[Context], None]], None]) -> None:
     """Let `act(context, run)` take the place of a stage's work, in this process."""
 
-    def acted(stage: Stage) -> Stage:
-        if stage.name != name:
-            return stage
-        return replace(stage, run=lambda ctx: act(ctx, stage.run), own_process=False)
-
-    stages.PIPELINE = tuple(map(acted, stages.PIPELINE))
+    [stage] = (stage for stage in stages.PIPELINE if stage.name == name)
+    run = stage.run
+    # in place: whoever has imported the pipeline already has this object
+    vars(stage).update(run=lambda ctx: act(ctx, run), own_process=False)
 
 
 def record(path: str) -> None:
@@ -59,6 +58,29 @@ def record(path: str) -> None:
     sys.addaudithook(lambda event, arguments: opened.append(arguments[0]) if event == "open" else None)
     for name in stages.STAGE_NAMES:
         around(name, act)
+
+
+def interrupt_training(epoch: int) -> None:
+    """Send this process what Ctrl-C sends, at the end of this epoch of training."""
+    from simpipe.learning import trainer
+
+    end_epoch = trainer._State.end_epoch
+
+    def ended(state: trainer._State, *arguments: float) -> None:
+        end_epoch(state, *arguments)
+        if state.epoch == epoch:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    trainer._State.end_epoch = ended
+
+
+def enter_namespace(pid: int) -> None:
+    """See the file systems that the process `pid` sees; the working folder stays."""
+    libc, here = ctypes.CDLL(None, use_errno=True), Path.cwd()
+    for kind in ("user", "mnt"):
+        with Path(f"/proc/{pid}/ns/{kind}").open() as namespace:
+            assert libc.setns(namespace.fileno(), 0) == 0, os.strerror(ctypes.get_errno())
+    os.chdir(here)
 
 
 def one_processor() -> None:

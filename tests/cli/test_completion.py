@@ -1,4 +1,4 @@
-"""Completion through the protocol of the shells, with the installed command."""
+"""Completion through the protocol of the shells; once through a shell, with the installed command."""
 
 import os
 import shutil
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from commands import simpipe
 
 from simpipe.config import Config, flatten
 from simpipe.config.training import Backbone, Loss
@@ -15,8 +16,6 @@ from simpipe.stages import STAGE_NAMES
 
 SIMPIPE = Path(sys.executable).parent / "simpipe"
 BASH = shutil.which("bash")
-
-pytestmark = pytest.mark.skipif(not SIMPIPE.is_file(), reason="the command is not installed beside Python")
 
 PRESETS = ["baseline", "finetune", "quick", "unlabelled"]
 
@@ -44,14 +43,7 @@ def protocol(words: tuple[str, ...]) -> dict[str, str]:
 
 def offered(place: Path, *words: str, environ: dict[str, str] | None = None) -> list[str]:
     """What is offered for the last of the words behind `simpipe`."""
-    done = subprocess.run(
-        [SIMPIPE],
-        cwd=place,
-        env={**os.environ, **protocol(words), **(environ or {})},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = simpipe(cwd=place, **{**protocol(words), **(environ or {})})
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     return [line for line in done.stdout.split("\n") if line]
@@ -124,6 +116,7 @@ def test_bash_cuts_words_at_the_equals_sign(place: Path, words: tuple[str, ...],
 
 
 @pytest.mark.skipif(BASH is None, reason="no bash")
+@pytest.mark.skipif(not SIMPIPE.is_file(), reason="the command is not installed beside Python")
 def test_the_function_that_bash_calls(place: Path) -> None:
     source = subprocess.run(
         [SIMPIPE], env={**os.environ, "_SIMPIPE_COMPLETE": "source_bash"}, capture_output=True, check=True

@@ -7,7 +7,6 @@ import json
 import os
 import pty
 import re
-import shutil
 import struct
 import subprocess
 import sys
@@ -16,8 +15,9 @@ import threading
 from pathlib import Path
 
 import pytest
-from commands import TOYS, executed, proposed, simpipe, toy
+from commands import INSTALL, TOYS, executed, proposed, simpipe, toy, toys
 from typer.testing import CliRunner
+from warm import Server
 
 from simpipe import cli
 from simpipe.cli import console
@@ -30,25 +30,6 @@ from simpipe.stages import PIPELINE, STAGE_NAMES
 RUN = Path("runs/baseline")
 COMMANDS = ["run", *STAGE_NAMES, "status", "query", "verify", "gc", "init", "config show", "doctor"]
 NO_UTF8 = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-
-
-@pytest.fixture(scope="module")
-def pattern(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with data and a finished run of the toy stages."""
-    folder = tmp_path_factory.mktemp("pattern")
-    (folder / "data").mkdir()
-    (folder / "data/numbers.txt").write_text("1 2 3\n")
-    assert toy("run", "data", cwd=folder).returncode == 0
-    return folder
-
-
-@pytest.fixture
-def made(pattern: Path, tmp_path: Path) -> Path:
-    """A copy of `pattern` that a test may spoil."""
-    copy = shutil.copytree(pattern, tmp_path / "made")
-    described = json.loads((copy / RUN / "run.json").read_text())
-    (copy / RUN / "run.json").write_text(json.dumps({**described, "source": str(copy / "data")}))
-    return copy
 
 
 def journal(place: Path) -> list[dict[str, object]]:
@@ -190,7 +171,7 @@ def test_results_that_cannot_be_written(made):
 
 
 def on_terminal(columns: int, *arguments: str, cwd: Path, **environment: str) -> tuple[str, str]:
-    """What the command with the toys writes to stdout, a pipe, and to stderr, a terminal."""
+    """What the command with the toys writes to stdout, a file, and to stderr, a terminal."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     shown = io.BytesIO()
@@ -202,19 +183,20 @@ def on_terminal(columns: int, *arguments: str, cwd: Path, **environment: str) ->
         except OSError:  # how Linux says that the last process has let go of a terminal
             pass
 
-    variables = {**os.environ, "TERM": "xterm-256color", **environment}
-    variables.pop("COLUMNS", None)
-    process = subprocess.Popen(
-        [sys.executable, str(TOYS), *arguments], cwd=cwd, env=variables, stdout=subprocess.PIPE, stderr=slave
+    on_it = (
+        "import os, sys",
+        f"os.dup2(os.open({os.ttyname(slave)!r}, os.O_RDWR | os.O_NOCTTY), 2)",
+        "sys.stderr = open(2, 'w', 1, closefd=False)",
     )
-    os.close(slave)
+    variables = {"TERM": "xterm-256color", "COLUMNS": "", **environment}
     watcher = threading.Thread(target=watch)
     watcher.start()
-    stdout = process.communicate(timeout=300)[0].decode()
+    ended = toys().run(*arguments, cwd=cwd, environment=variables, code="\n".join(on_it))
+    os.close(slave)
     watcher.join()
     os.close(master)
-    assert process.returncode == 0, shown.getvalue()
-    return stdout, shown.getvalue().decode()
+    assert ended.code == 0, shown.getvalue()
+    return ended.stdout, shown.getvalue().decode()
 
 
 COLOUR = re.compile(r"\x1b\[[\d;]*[1-9][\d;]*m")
@@ -281,16 +263,19 @@ def test_a_stage_with_many_reasons_says_how_many_there_are(capsys):
 # encodings
 
 
-def test_characters_that_the_terminal_lacks_have_stand_ins(numbers):
-    changed = {"cwd": numbers, **NO_UTF8}
-    assert "note: 3 numbers ... Z\\xfcrich -> K\\xf6ln\n" in toy("run", "data", **changed).stderr
-    shown = toy("run", "data", "--set", "seed=7", "--dry-run", **changed)
-    assert "seed 0 -> 7" in shown.stdout
-    failed = toy("report", "--set", "seed=7", "--run", "nobody…", **changed)
-    assert failed.returncode == 2
-    assert "\n  -> " in failed.stderr
-    for command in (["--help"], ["run", "--help"], ["query", "--help"]):
-        assert toy(*command, **changed).stdout.isascii()
+def test_characters_that_the_terminal_lacks_have_stand_ins(numbers, monkeypatch):
+    for name, value in NO_UTF8.items():
+        monkeypatch.setenv(name, value)
+    with Server(INSTALL) as anew:
+        told = anew.run("run", "data", cwd=numbers).stderr
+        assert "note: 3 numbers ... Z\\xfcrich -> K\\xf6ln\n" in told
+        shown = anew.run("run", "data", "--set", "seed=7", "--dry-run", cwd=numbers)
+        assert "seed 0 -> 7" in shown.stdout
+        failed = anew.run("report", "--set", "seed=7", "--run", "nobody…", cwd=numbers)
+        assert failed.code == 2
+        assert "\n  -> " in failed.stderr
+        for command in (["--help"], ["run", "--help"], ["query", "--help"]):
+            assert anew.run(*command, cwd=numbers).stdout.isascii()
 
 
 def test_an_encoding_with_some_of_them_keeps_those(numbers):

@@ -15,21 +15,22 @@ from simpipe.stages import PIPELINE, STAGE_NAMES
 
 pytestmark = pytest.mark.slow
 
-ONE_THREAD = dict.fromkeys(
-    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), "1"
-)
+OTHER_THREADS = {
+    **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "2"),  # elsewhere one: see tests/conftest.py
+    **dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), "1"),
+}
 OTHER_BRANCHES = ("train.loss=triplet", "train.epochs=1", "calibrate.match=majority")
 """Settings under which the stages read what they leave alone under the preset quick."""
 
 
 @pytest.fixture(scope="module")
 def second(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of the same images from nothing: another folder, another name, one thread, and recorded."""
+    """A run of the same images from nothing: another folder, another name, other threads, and recorded."""
     place = tmp_path_factory.mktemp("second")
     shutil.copytree(finished / "data", place / "images")
     options = ("--config", "quick", "--name", "again", "--json")
     code = "record('read.json'); one_processor()"
-    assert len(executed(driven(code, "run", "images", *options, cwd=place, **ONE_THREAD))) == 7
+    assert len(executed(driven(code, "run", "images", *options, cwd=place, **OTHER_THREADS))) == 7
     return place
 
 

@@ -1,6 +1,7 @@
 """`doctor`: what it finds on a machine that is well, and what it says of one that is not."""
 
 import errno
+import importlib.util
 import json
 import os
 import signal
@@ -22,16 +23,22 @@ QUICK = (
     *("python", "simpipe", *LIBRARIES, "processor", "gpu", "memory", "disk", "folder", "lock"),
     *("images", "weights"),
 )
+WORK = ("training", "search")
+
+
+SOME = ("nmslib", "scikit-learn")
+"""Libraries that are imported for real: the others take long, and `training` imports the largest."""
 
 
 @pytest.mark.slow
 def test_a_machine_that_passes_the_tests_is_well(tmp_path: Path) -> None:
-    result = simpipe("doctor", "--json", "--runs-dir", "not/there", cwd=tmp_path)
+    code = f"from simpipe.cli import checkup; checkup.LIBRARIES = {SOME}"
+    result = simpipe("doctor", "--json", "--runs-dir", "not/there", cwd=tmp_path, code=code)
     assert result.returncode == 0, result.stdout
     document = json.loads(result.stdout)
     assert document["schema"] == "simpipe.doctor/1"
     found = {check["name"]: check for check in document["checks"]}
-    assert tuple(found) == (*QUICK, "training", "search")
+    assert tuple(found) == (*(name for name in QUICK if name not in set(LIBRARIES) - set(SOME)), *WORK)
     assert all(set(check) == {"name", "status", "detail", "hint"} for check in document["checks"])
     assert {check["status"] for check in document["checks"]} <= {"OK", "WARN"}
     assert "two steps" in found["training"]["detail"]
@@ -41,6 +48,18 @@ def test_a_machine_that_passes_the_tests_is_well(tmp_path: Path) -> None:
 
 def test_quick_leaves_out_the_work(tmp_path: Path) -> None:
     assert tuple(name for name, _ in checkup.checks(tmp_path, quick=True)) == QUICK
+    assert tuple(name for name, _ in checkup.checks(tmp_path, quick=False)) == (*QUICK, *WORK)
+
+
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_every_library_is_asked_for_by_the_name_of_its_module(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(checkup, "_run", lambda code: asked.append(code))
+    assert checkup.library(name).status == "OK"
+    [(word, module)] = (code.split() for code in asked)
+    assert word == "import" and importlib.util.find_spec(module) is not None
 
 
 def table(monkeypatch: pytest.MonkeyPatch, *checks: tuple[str, Callable[[], Finding]]) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 
 import jsonschema
 import pytest
-from commands import simpipe, toy
+from commands import INSTALL, simpipe, toy
 from typer.testing import CliRunner
+from warm import Server
 
 from simpipe import errors
 from simpipe.cli import checkup
@@ -57,7 +58,6 @@ def test_the_schema_of_errors_knows_every_kind_of_error():
         (["run", "data", "--config", "quick", "--dry-run", "--set", "index.m=8"], "plan-1"),
         (["run", "data", "--config", "quick", "--dry-run", "--force", "--name", "new"], "plan-1"),
         (["status"], "plan-1"),
-        (["query", "data/dill/01.jpg", "data/azure/02.jpg", "-k", "2"], "query-1"),
         (["config", "show"], "config-1"),
         (["init", "--stdout"], "init-1"),
         (["verify"], "verify-1"),
@@ -69,6 +69,20 @@ def test_what_succeeds(finished, arguments, name):
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
     check(result.stdout, name)
+
+
+@pytest.mark.slow
+def test_a_query_finds_the_image_itself_and_its_label_although_a_commit_was_cut_short(place):
+    (place / RUN / ".old").mkdir()
+    (place / RUN / "train").rename(place / RUN / ".old/train.12345678")
+    result = simpipe("query", "data/cream/03.jpg", "data/dill/05.jpg", "-k", "3", "--json", cwd=place)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    first, second = check(result.stdout, "query-1")["results"]
+    assert first["neighbours"][0]["path"] == "cream/03.jpg"
+    assert first["neighbours"][0]["distance"] == pytest.approx(0, abs=1e-5)
+    assert second["match"]["nearest_label"] == "dill"
+    assert len(second["neighbours"]) == 3
 
 
 @pytest.mark.slow
@@ -182,10 +196,12 @@ def test_doctor(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
-def test_a_document_is_a_document_in_every_encoding(numbers, encoding):
+def test_a_document_is_a_document_in_every_encoding(numbers, monkeypatch, encoding):
+    monkeypatch.setenv("PYTHONIOENCODING", encoding)
     (numbers / "data/Zürich…").mkdir()
-    result = toy("run", "data/Zürich…", "--json", cwd=numbers, PYTHONIOENCODING=encoding)
-    assert result.returncode == 1, "of a toy that does not name its errors"
+    with Server(INSTALL) as anew:
+        result = anew.run("run", "data/Zürich…", "--json", cwd=numbers)
+        done = anew.run("run", "data", "--json", "--force", cwd=numbers)
+    assert result.code == 1, "of a toy that does not name its errors"
     assert "Zürich…/numbers.txt" in check(result.stderr, "error-1")["error"]["message"]
-    done = toy("run", "data", "--json", "--force", cwd=numbers, PYTHONIOENCODING=encoding)
     assert check(done.stdout, "run_result-1")["notes"] == ["3 numbers … Zürich → Köln"]

@@ -54,9 +54,14 @@ def test_people_are_told_the_two_ways_to_open_it(place):
 
 
 @pytest.mark.slow
-def test_without_thumbnails_it_is_said(place):
+def test_without_thumbnails_nothing_shows_pictures_and_the_ladder_has_no_pixels(place):
     without = ["--config", "quick", "--set", "ingest.thumbnail_size=0"]
-    assert "report" in executed(simpipe("run", "data", *without, "--json", cwd=place))
+    ran = executed(simpipe("run", "data", *without, "--json", cwd=place))
+    assert ran == ["ingest", "evaluate", "report"]
+    metrics = json.loads((place / RUN / "evaluate/metrics.json").read_text())
+    rungs = {step["rung"] for step in metrics["ladder"]}
+    assert "thumbnail" not in rungs and {"chance", "pretrained", "trained"} <= rungs
+    assert (place / RUN / "report.html").stat().st_size > 100_000
     result = simpipe("report", "--projector-export", "--json", cwd=place)
     assert json.loads(result.stdout)["notes"] == [
         "the projector shows points, no pictures: ingest.thumbnail_size is 0"
@@ -151,23 +156,21 @@ def browser(tmp_path: Path) -> Iterator[tuple[dict[str, str], Path]]:
 
 @pytest.mark.parametrize("command", [["run", "data"], ["report"]])
 @pytest.mark.parametrize("option", [[], ["-q"], ["--json"]])
-def test_the_page_is_opened_and_nothing_else_changes(numbers, browser, command, option):
+def test_the_page_is_opened_and_nothing_else_changes(made, browser, command, option):
     variables, noted = browser
-    toy("run", "data", cwd=numbers)
-    silent = toy(*command, *option, cwd=numbers)
-    result = toy(*command, *option, "--open", cwd=numbers, **variables)
+    silent = toy(*command, *option, cwd=made)
+    result = toy(*command, *option, "--open", cwd=made, **variables)
     assert result.returncode == 0, result.stderr
-    assert noted.read_text() == (numbers / "runs/baseline/report.html").as_uri()
+    assert noted.read_text() == (made / "runs/baseline/report.html").as_uri()
     assert (result.stdout, result.stderr) == (silent.stdout, silent.stderr)
 
 
 @pytest.mark.parametrize("variables", [NOWHERE, {**NOWHERE, "BROWSER": "/nowhere/browser"}])
-def test_where_there_is_no_browser_the_page_is_named(numbers, variables):
-    toy("run", "data", cwd=numbers)
-    result = toy("report", "--open", cwd=numbers, **variables)
+def test_where_there_is_no_browser_the_page_is_named(made, variables):
+    result = toy("report", "--open", cwd=made, **variables)
     assert result.returncode == 0
     assert "no browser could be opened here; the page is runs/baseline/report.html" in result.stderr
-    document = json.loads(toy("report", "--open", "--json", cwd=numbers, **variables).stdout)
+    document = json.loads(toy("report", "--open", "--json", cwd=made, **variables).stdout)
     assert document["notes"] == ["no browser could be opened here; the page is runs/baseline/report.html"]
 
 

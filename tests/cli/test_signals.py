@@ -7,16 +7,16 @@ import pty
 import shutil
 import signal
 import struct
-import subprocess
 import sys
 import termios
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import jsonschema
 import pytest
-from commands import TOYS, executed, proposed, simpipe, toy
+from commands import driven, executed, proposed, simpipe, toy, toys
 
 from simpipe.engine.lock import run_lock
 from simpipe.metrics.contracts import load_schema
@@ -26,66 +26,83 @@ PATIENCE = 120.0
 """Seconds after which a test is given up; on every machine much more than is needed."""
 
 
-@pytest.fixture(autouse=True)
-def hearing() -> Iterator[None]:
-    """Who starts the tests in the background, or with nohup, makes them and their children deaf."""
-    before = {number: signal.signal(number, signal.SIG_DFL) for number in (TERM, HUP)}
-    before[INT] = signal.signal(INT, signal.default_int_handler)
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+HEARING = """
+import os, signal, sys
+from simpipe.cli import stopping
+for number in stopping.SIGNALS:
+    signal.signal(number, signal.SIG_DFL)
+"""
+"""Who starts the tests in the background, or with nohup, makes them and their children deaf."""
 
 
 class Started:
-    """A command with the toy stages that is held at `place`."""
+    """A command with the toy stages that is held at `place`, after `code` in its process.
 
-    def __init__(self, cwd: Path, place: str, *arguments: str, code: str = "", grace: float = 1000, **how):
-        self.held = cwd / "held"
-        self.held.unlink(missing_ok=True)
-        environment = {
-            **os.environ,
-            "HOLD": place,
-            "HELD": str(self.held),
-            "GRACE": str(grace),
-            "TERM": "xterm",
-        }
-        command = [sys.executable, *(["-c", code] if code else [str(TOYS)]), *arguments]
-        how = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "bufsize": 0} | how
-        self.process = subprocess.Popen(command, cwd=cwd, env=environment, **how)
+    Its stderr is a named pipe, or what `code` makes of it.
+    """
+
+    def __init__(self, cwd: Path, place: str, *arguments: str, code: str = "", grace: float = 1000) -> None:
+        self.held, pipe = cwd / "held", cwd / "stderr"
+        for path in (self.held, pipe):
+            path.unlink(missing_ok=True)
+        os.mkfifo(pipe)
+        prepared = (
+            HEARING,
+            f"stopping.GRACE_SECONDS = {grace}",
+            f"os.dup2(os.open({str(pipe)!r}, os.O_WRONLY), 2)",
+            code,
+            "sys.stdout, sys.stderr = (open(stream, 'w', 1, closefd=False) for stream in (1, 2))",
+        )
+        environment = {"HOLD": place, "HELD": str(self.held), "TERM": "xterm"}
+        self._ending = toys().start(*arguments, cwd=cwd, environment=environment, code="\n".join(prepared))
+        [self.pid] = toys().running
+        self.told = pipe.open()
         self.stderr = ""
 
     def wait(self) -> int:
         """Until it is held; returns the number of the process that says so."""
-        until(self.held.exists, self.process)
+        until(lambda: self.held.exists() or is_gone(self.pid))
+        assert self.held.exists(), self.told.read()
         return int(self.held.read_text().split()[1])
 
     def read_until(self, text: str) -> None:
         """Read stderr until it contains `text`."""
         while text not in self.stderr:
-            line = self.process.stderr.readline()
+            line = self.told.readline()
             assert line, f"{text!r} is not in {self.stderr!r}"
             self.stderr += line
 
     def send(self, number: int) -> None:
-        self.process.send_signal(number)
+        os.kill(self.pid, number)
 
     def release(self) -> None:
         self.held.with_suffix(".release").touch()
 
     def end(self) -> tuple[int, str, str]:
         """The exit code and all of stdout and stderr."""
-        stdout, stderr = self.process.communicate(timeout=PATIENCE)
-        self.stderr += stderr
+        self.stderr += self.told.read()
         assert "Traceback" not in self.stderr
-        return self.process.returncode, stdout, self.stderr
+        return *self.code_and_stdout(), self.stderr
+
+    def code_and_stdout(self) -> tuple[int, str]:
+        """The same, when nobody reads stderr."""
+        [ended] = self._ending
+        return ended.code, ended.stdout
+
+    def bury(self) -> None:
+        """End it if it has not ended, and give way to the next command."""
+        with suppress(ProcessLookupError):
+            if self.pid in toys().running:
+                os.kill(self.pid, signal.SIGKILL)
+        self.told.close()
+        list(self._ending)
 
 
-def until(condition: Callable[[], bool], process: subprocess.Popen[str] | None = None) -> None:
-    """Wait for a condition; a process that ends before is a failure."""
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for a condition."""
     deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline, "it never came"
-        assert process is None or process.poll() is None, process.communicate()
         time.sleep(0.01)
 
 
@@ -103,17 +120,13 @@ def is_gone(pid: int) -> bool:
 def start(numbers: Path) -> Iterator[Callable[..., Started]]:
     all_started = []
 
-    def starting(*arguments, **options) -> Started:
-        all_started.append(Started(numbers, *arguments, **options))
+    def starting(*arguments, cwd=numbers, **options) -> Started:
+        all_started.append(Started(cwd, *arguments, **options))
         return all_started[-1]
 
     yield starting
     for each in all_started:
-        each.process.kill()
-        each.process.wait()
-        for stream in (each.process.stdout, each.process.stderr):
-            if stream:
-                stream.close()
+        each.bury()
 
 
 def test_the_first_signal_stops_at_the_next_good_place_and_the_command_goes_on(numbers, start):
@@ -198,9 +211,9 @@ def test_with_json_stderr_is_one_document(start, signals):
 @pytest.mark.parametrize("place", ["drawing", "native drawing"])
 @pytest.mark.parametrize("number", [INT, TERM, HUP])
 def test_a_signal_to_all_processes_of_the_group(start, place, number):
-    started = start(place, "run", "data", start_new_session=True)
+    started = start(place, "run", "data", code="os.setsid()")
     worker = started.wait()
-    os.killpg(started.process.pid, number)
+    os.killpg(started.pid, number)
     code, _, stderr = started.end()
     assert code == 128 + number
     assert proposed(stderr) == ["run", "data"]
@@ -211,7 +224,7 @@ def test_a_signal_to_all_processes_of_the_group(start, place, number):
 def test_a_killed_command_leaves_no_orphan(start, numbers, place):
     started = start(place, "run", "data")
     worker = started.wait()
-    assert worker != started.process.pid
+    assert worker != started.pid
     started.send(signal.SIGKILL)
     assert started.end()[0] == -signal.SIGKILL
     until(lambda: is_gone(worker))
@@ -229,16 +242,8 @@ def test_while_it_waits_for_another_process(start, numbers):
 
 
 SLOW_QUERY = """
-import sys, time
-from pathlib import Path
-import simpipe.runs
-def open_run(path):
-    (Path.cwd() / "held.part").write_text("held 1")
-    (Path.cwd() / "held.part").rename("held")
-    time.sleep(1000)
-simpipe.runs.open_run = open_run
-from simpipe.cli import main
-main()
+import simpipe.runs, toy_stages
+simpipe.runs.open_run = lambda path: toy_stages.stay("opening", None)
 """
 
 
@@ -248,13 +253,12 @@ main()
         ("native hashing", ["status"], ""),
         ("native hashing", ["run", "data", "--dry-run"], ""),
         ("native hashing", ["run", "data", "--dry-run", "--json"], ""),
-        ("", ["query", "1.jpg"], SLOW_QUERY),
+        ("opening", ["query", "1.jpg"], SLOW_QUERY),
     ],
 )
 @pytest.mark.parametrize("number", [INT, TERM])
-def test_what_only_reads_ends_at_once(start, numbers, place, arguments, code, number):
-    assert toy("run", "data", cwd=numbers).returncode == 0
-    started = start(place, *arguments, code=code)
+def test_what_only_reads_ends_at_once(start, made, place, arguments, code, number):
+    started = start(place, *arguments, code=code, cwd=made)
     started.wait()
     started.send(number)
     ended, stdout, stderr = started.end()
@@ -266,7 +270,7 @@ def test_what_only_reads_ends_at_once(start, numbers, place, arguments, code, nu
 
 
 def test_what_nohup_ignores_stays_ignored(start):
-    started = start("learning", "run", "data", preexec_fn=lambda: signal.signal(HUP, signal.SIG_IGN))
+    started = start("learning", "run", "data", code="signal.signal(signal.SIGHUP, signal.SIG_IGN)")
     started.wait()
     started.send(HUP)
     started.release()
@@ -288,22 +292,22 @@ def test_a_reader_that_sleeps_does_not_hold_it_up(start):
     waiting = bytearray(4)
 
     def is_full() -> bool:
-        fcntl.ioctl(started.process.stderr, termios.FIONREAD, waiting)
+        fcntl.ioctl(started.told, termios.FIONREAD, waiting)
         return struct.unpack("i", waiting)[0] > 60_000
 
-    until(is_full, started.process)
+    until(is_full)
     started.send(INT)
     started.send(TERM)
-    assert started.process.wait(PATIENCE) - 128 in (INT, TERM)
+    assert started.code_and_stdout()[0] - 128 in (INT, TERM)
 
 
 @pytest.mark.parametrize("number", [TERM, HUP])
 def test_a_listener_that_is_gone_does_not_hold_it_up(start, number):
     started = start("native learning", "run", "data", grace=0.1)
-    started.process.stderr.close()
+    started.told.close()
     started.wait()
     started.send(number)
-    assert started.process.wait(PATIENCE) == 128 + number
+    assert started.code_and_stdout()[0] == 128 + number
 
 
 def ctrl_c_on_terminal(start: Callable[..., Started], place: str, *arguments: str) -> tuple[int, str]:
@@ -311,19 +315,21 @@ def ctrl_c_on_terminal(start: Callable[..., Started], place: str, *arguments: st
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
 
-    def take_terminal() -> None:
-        fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
-
-    streams = {"stdin": slave, "stdout": slave, "stderr": slave}
-    started = start(place, *arguments, preexec_fn=take_terminal, start_new_session=True, **streams)
-    os.close(slave)
+    take_terminal = (
+        "os.setsid()",
+        f"terminal = os.open({os.ttyname(slave)!r}, os.O_RDWR)",
+        "for stream in range(3): os.dup2(terminal, stream)",
+        "os.close(terminal)",
+    )
+    started = start(place, *arguments, code="\n".join(take_terminal))
     worker = started.wait()
+    os.close(slave)
     os.write(master, b"\x03")
     shown = b""
     while chunk := _read(master):
         shown += chunk
     os.close(master)
-    code = started.process.wait(PATIENCE)
+    code, _ = started.code_and_stdout()
     until(lambda: is_gone(worker))
     assert b"Traceback" not in shown, shown.decode()
     assert shown.rfind(b"\x1b[?25h") > shown.rfind(b"\x1b[?25l"), "the cursor is hidden"
@@ -351,26 +357,16 @@ def _read(terminal: int) -> bytes:
 
 
 @pytest.mark.slow
-def test_stopping_the_real_training_and_going_on_ends_in_the_same_bytes(finished, tmp_path):
-    shutil.copytree(finished / "data", tmp_path / "data")
-    shutil.copytree(finished / "runs/.cache", tmp_path / "runs/.cache")
-    long = ["--config", "quick", "--to", "train", "--set", "train.epochs=40", "--set", "train.patience=40"]
-    straight = simpipe("run", "data", "--name", "straight", *long, cwd=tmp_path)
-    assert straight.returncode == 0, straight.stderr
-    command = [sys.executable, "-c", "from simpipe.cli import main; main()", "run", "data", *long]
-    process = subprocess.Popen(
-        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    run = tmp_path / "runs/quick"
-    until(lambda: any(run.glob(".stage/train@*/0*.npz")), process)
-    process.send_signal(INT)
-    stdout, stderr = process.communicate(timeout=PATIENCE)
-    assert (process.returncode, stdout) == (130, ""), stderr
-    assert "Traceback" not in stderr
-    assert stderr.index("stopping at the next good place") < stderr.index("stopped;")
-    again = simpipe(*proposed(stderr), cwd=tmp_path)
+def test_stopping_the_real_training_and_going_on_ends_in_the_same_bytes(finished, place):
+    shutil.rmtree(place / "runs/quick/train")
+    command = ("run", "data", "--config", "quick", "--to", "train")
+    stopped = driven(f"{HEARING}interrupt_training(1)", *command, cwd=place)
+    assert (stopped.returncode, stopped.stdout) == (130, ""), stopped.stderr
+    assert "Traceback" not in stopped.stderr
+    assert stopped.stderr.index("stopping at the next good place") < stopped.stderr.index("stopped;")
+    again = simpipe(*proposed(stopped.stderr), cwd=place)
     assert again.returncode == 0, again.stderr
     assert "training goes on from epoch" in again.stderr
     for file in ("encoder.weights.h5", "encoder.json", "history.csv"):
-        expected = (tmp_path / "runs/straight/train" / file).read_bytes()
-        assert (run / "train" / file).read_bytes() == expected, file
+        straight, resumed = (each / "runs/quick/train" / file for each in (finished, place))
+        assert resumed.read_bytes() == straight.read_bytes(), file

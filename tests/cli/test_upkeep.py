@@ -191,7 +191,7 @@ def test_verify_of_a_real_run_finds_what_the_stat_cache_cannot_and_its_command_m
     assert first == f"{image}: has other content than ingest read"
     assert last.startswith("→ ")
     mended = subprocess.run(
-        ["sh", "-ec", with_simpipe(last.removeprefix("→ "))],  # noqa: S607
+        ["sh", "-ec", as_far_as_ingest(last.removeprefix("→ "))],  # noqa: S607
         cwd=place,
         capture_output=True,
         text=True,
@@ -205,8 +205,10 @@ def test_verify_of_a_real_run_finds_what_the_stat_cache_cannot_and_its_command_m
     assert result.stdout.startswith(f"{RUN}/index/index.bin: has 0 bytes instead of")
 
 
-def with_simpipe(script: str) -> str:
-    return f"simpipe() {{ {sys.executable} -c 'from simpipe.cli import main; main()' \"$@\"; }}\n{script}"
+def as_far_as_ingest(script: str) -> str:
+    """The script, with a `simpipe` that ends with ingest: the other stages have nothing to mend."""
+    command = f"{sys.executable} -c 'from simpipe.cli import main; main()'"
+    return f'simpipe() {{ {command} "$@" --to ingest; }}\n{script}'
 
 
 def forge(place: Path) -> None:

@@ -122,7 +122,6 @@ def install() -> None:
 
 if __name__ == "__main__":
     install()
-    from simpipe.cli import main, stopping
+    from simpipe.cli import main
 
-    stopping.GRACE_SECONDS = float(os.environ.get("GRACE", "1000"))
     sys.exit(main())

@@ -199,7 +199,7 @@ def test_a_file_that_is_no_configuration_gets_a_short_answer(tmp_path: Path) -> 
 
 
 def test_long_values_are_cut(tmp_path: Path) -> None:
-    for value in ("x" * 9999, "9" * 9999, "[" + "x," * 9999 + "]"):
+    for value in ("x" * 9999, "9" * 9999, "[" + "x," * 999 + "]"):
         assert max(map(len, problems(tmp_path, f"seed: {value}\n").splitlines())) < 200
         assert max(map(len, problems(tmp_path, "", (f"seed={value}",)).splitlines())) < 300
 

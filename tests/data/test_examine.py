@@ -125,6 +125,12 @@ def root(tmp_path: Path) -> Path:
     return write_tree(tmp_path / "data", TREE)
 
 
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decode in this process: to start another takes longer than these few images."""
+    monkeypatch.setattr(module, "map_guarded", lambda work, jobs, **_: (work(job) for job in jobs))
+
+
 def test_each_file_has_its_outcome_whatever_the_order_and_the_workers(root: Path) -> None:
     files = hashed(TREE)
     wanted = [expected(path, raw) for path, raw in TREE.items()]
@@ -139,6 +145,7 @@ def test_each_file_has_its_outcome_whatever_the_order_and_the_workers(root: Path
             assert rows_of(found) == wanted[::step]
 
 
+@pytest.mark.usefixtures("here")
 def test_what_is_known_is_not_opened(root: Path) -> None:
     files = hashed(TREE)
     first, heard = run(root, files)
@@ -150,6 +157,7 @@ def test_what_is_known_is_not_opened(root: Path) -> None:
     assert rows_of(again) == rows_of(first)
 
 
+@pytest.mark.usefixtures("here")
 def test_only_what_is_new_is_opened(root: Path) -> None:
     old = dict(list(TREE.items())[:4])
     run(root, hashed(old))
@@ -158,6 +166,7 @@ def test_only_what_is_new_is_opened(root: Path) -> None:
     assert rows_of(found) == [expected(path, raw) for path, raw in TREE.items()]
 
 
+@pytest.mark.usefixtures("here")
 def test_other_options_are_other_outcomes(root: Path) -> None:
     run(root, hashed(TREE))
     others: list[dict[str, Any]] = [
@@ -176,12 +185,14 @@ def test_other_options_are_other_outcomes(root: Path) -> None:
         assert rows_of(found) == [expected(path, raw, options) for path, raw in TREE.items()]
 
 
+@pytest.mark.usefixtures("here")
 def test_hashes_do_not_depend_on_thumbnails(root: Path) -> None:
     sizes = [run(root, hashed(TREE), OPTIONS._replace(thumbnail_size=size))[0] for size in (0, 96)]
     assert sizes[0].phash.tolist() == sizes[1].phash.tolist()
     assert (sizes[0].miniatures == sizes[1].miniatures).all()
 
 
+@pytest.mark.usefixtures("here")
 def test_thumbnails_come_in_the_order_asked_for(root: Path) -> None:
     found, _ = run(root, hashed(TREE))
     first, large, alpha = found.thumbnails(np.array([0, 2, 3]))
@@ -189,12 +200,14 @@ def test_thumbnails_come_in_the_order_asked_for(root: Path) -> None:
     assert list(found.thumbnails(np.array([3, 1, 0, 3, 2]))) == [alpha, first, first, alpha, large]
 
 
+@pytest.mark.usefixtures("here")
 def test_miniatures_lie_on_disk_and_leave_nothing(root: Path) -> None:
     found, _ = run(root, hashed(TREE))
     assert isinstance(found.miniatures, np.memmap) and not found.miniatures.flags.writeable
     assert sorted(path.name for path in root.parent.iterdir()) == ["cache", "data"]
 
 
+@pytest.mark.usefixtures("here")
 def test_copies(root: Path) -> None:
     found, _ = run(root, hashed(TREE))
     images = root.parent / "cache" / "images"
@@ -207,12 +220,14 @@ def test_copies(root: Path) -> None:
     assert kept == {hashlib.sha256(path.read_bytes()).hexdigest() for path in images.rglob("*.*")}
 
 
+@pytest.mark.usefixtures("here")
 def test_copies_that_cannot_be_written(root: Path) -> None:
     write_tree(root.parent, {"cache/images": b"a file where the folder should be"})
     with pytest.raises(OSError, match="images"):
         run(root, hashed(TREE))
 
 
+@pytest.mark.usefixtures("here")
 def test_files_that_were_missing_or_unreadable(root: Path) -> None:
     files = [
         HashedFile("a/x.jpg", -1, "", "a", None, None, "missing"),
@@ -276,6 +291,7 @@ def test_who_is_stopped_goes_on_where_it_was(root: Path) -> None:
     assert rows_of(found) == [expected(path, raw) for path, raw in tree.items()]
 
 
+@pytest.mark.usefixtures("here")
 def test_the_store_is_written_in_blocks(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BLOCK", 2)
     found, _ = run(root, hashed(TREE))
@@ -283,6 +299,7 @@ def test_the_store_is_written_in_blocks(root: Path, monkeypatch: pytest.MonkeyPa
     assert rows_of(found) == [expected(path, raw) for path, raw in TREE.items()]
 
 
+@pytest.mark.usefixtures("here")
 def test_damage_in_the_store_is_told_and_mended(root: Path) -> None:
     found, _ = run(root, hashed(TREE))
     (shard,) = (root.parent / "cache").rglob("*.arrow")
@@ -309,7 +326,7 @@ def sabotaged(root: str, copies: Path, options: Options, job: Job) -> Outcome:
 
 
 def test_decoders_that_hang_die_or_take_all_memory(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bad = {3: "hang", 7: "die", 8: "die", 20: "bomb"}
+    bad = {3: "hang", 7: "die", 20: "bomb"}
     tree = {f"c/{bad.get(seed, '')}{seed}.jpg": encoded(photo(seed)) for seed in range(30)}
     write_tree(root, tree)
     files = hashed(tree)
@@ -322,7 +339,7 @@ def test_decoders_that_hang_die_or_take_all_memory(root: Path, monkeypatch: pyte
         bool(detail) == bool(reason) for detail, reason in zip(found.detail, found.reason, strict=True)
     )
     again, heard = run(root, files)  # chance is not remembered
-    assert heard.begun == [("reading", 4)]
+    assert heard.begun == [("reading", 3)]
     assert rows_of(again) == [expected(path, raw) for path, raw in tree.items()]
 
 

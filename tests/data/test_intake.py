@@ -240,7 +240,7 @@ def folders(draw: st.DrawFn) -> tuple[dict[str, Any], list[str]]:
     return contents, draw(st.lists(st.sampled_from(sorted(contents)), max_size=4))
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(data=folders(), order=st.permutations(range(18)))
 def test_the_order_of_the_files_does_not_matter(
     tmp_path_factory: pytest.TempPathFactory, data: tuple[dict[str, Any], list[str]], order: list[int]

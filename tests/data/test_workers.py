@@ -1,4 +1,4 @@
-"""Jobs here are (what to do, a number); `work` does it in a worker, which imports this module by its name."""
+"""Jobs here are (what to do, a number); `work` does it in a worker."""
 
 import os
 import resource
@@ -14,50 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from worker_jobs import Job, loaded, work
 
 from simpipe.data import workers as module
 from simpipe.data.workers import WINDOW, map_guarded
 from simpipe.errors import DataError, StageError, Stopped
-
-Job = tuple[str, int]
-
-
-def work(job: Job) -> Any:
-    what, number = job
-    match what:
-        case "hang":
-            time.sleep(60)
-        case "spin":
-            while True:
-                pass
-        case "kill":
-            os.kill(os.getpid(), signal.SIGKILL)
-        case "exit":
-            os._exit(0)
-        case "quit":
-            sys.exit(3)
-        case "allocate":
-            return len(bytearray(number))
-        case "raise":
-            raise DataError(f"no {number}", hint="mend it")
-        case "divide":
-            return number / 0
-        case "raise_locally":
-            raise type("Local", (Exception,), {})(number)
-        case "unsendable":
-            return lambda: None
-        case "who":
-            return os.getpid()
-        case "slow":
-            time.sleep(0.002)
-        case "nap":
-            time.sleep(0.05)
-        case "talk":
-            print("words on stdout")
-            os.write(2, b"words on stderr")
-        case "large":
-            return bytes(number)
-    return number * number
 
 
 def run(jobs: Any, workers: int = 2, seconds: float = 20.0, **options: Any) -> list[Any]:
@@ -286,7 +247,7 @@ def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
         f"""
         import sys
         sys.path.insert(0, {str(Path(__file__).parent)!r})
-        from test_workers import work
+        from worker_jobs import work
         from simpipe.data.workers import map_guarded
         jobs = [("who", 0)] * 5 + [("slow", 0)] * 100_000
         for pid in map_guarded(work, jobs, workers=2, seconds=20, fault=lambda job, how: how):
@@ -303,12 +264,6 @@ def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
     while any(Path(f"/proc/{pid}").exists() for pid in pids) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
-
-
-def loaded(name: str) -> bool:
-    import simpipe.data.examine  # noqa: F401
-
-    return name in sys.modules
 
 
 def test_workers_load_no_heavy_library() -> None:

@@ -65,14 +65,14 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def holder() -> Iterator[Server]:
-    """For the process that works; where a test fails, it ends what still waits at the gate."""
+    """For the process that works."""
     with Server(INSTALL) as server:
         yield server
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def others() -> Iterator[Server]:
     """For those that come while it does."""
     with Server(INSTALL) as server:

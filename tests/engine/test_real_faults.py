@@ -13,16 +13,15 @@ import numpy as np
 import pytest
 from fault_injection import KILLS, NoShimError, build_shim
 from PIL import Image
-from warm import Fault, Server
+from warm import Ended, Fault, Server
 
 from simpipe.engine.rundir import KEY_DIGITS
+from simpipe.stages import STAGE_NAMES
 
 pytestmark = pytest.mark.slow
 
 LABELS, PER_LABEL = 4, 12
-KILLED = 200 if os.environ.get("SIMPIPE_FAULTS") == "all" else 12
-MOST_OPERATIONS = 150
-"""A kill comes at a random one of so many file operations: the longest stage has not many more."""
+KILLS_PER_STAGE = 30 if os.environ.get("SIMPIPE_FAULTS") == "all" else 2
 
 EXEMPT = {"index.bin", "report.html"}
 """nmslib's file differs at every build; the page shows times."""
@@ -39,19 +38,20 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def simpipe(server: Server) -> Callable[..., int]:
-    """A function that runs the pipeline; it gives the exit code, or minus the signal that killed it."""
+def simpipe(server: Server) -> Callable[..., Ended]:
+    """A function that runs the pipeline as far as a stage."""
 
-    def run(place: Path, fault: Fault | None = None, code: str = "") -> int:
-        return server.run("run", "data", "--config", "quick", cwd=place, fault=fault, code=code).code
+    def run(place: Path, to: str, fault: Fault | None = None, code: str = "") -> Ended:
+        command = ("run", "data", "--config", "quick", "--to", to)
+        return server.run(*command, cwd=place, fault=fault, code=code)
 
     return run
 
 
 @pytest.fixture(scope="module")
-def undisturbed(simpipe: Callable[..., int], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `data/` and a finished run."""
-    place = tmp_path_factory.mktemp("undisturbed")
+def trained(simpipe: Callable[..., Ended], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `data/` and an undisturbed run as far as train."""
+    place = tmp_path_factory.mktemp("trained")
     generator = np.random.default_rng(0)
     for label in range(LABELS):
         (place / "data" / f"label{label}").mkdir(parents=True)
@@ -60,7 +60,7 @@ def undisturbed(simpipe: Callable[..., int], tmp_path_factory: pytest.TempPathFa
             picture = np.asarray(Image.fromarray(noise).resize((64, 64), Image.Resampling.BICUBIC)).copy()
             picture[16:48, 16:48] = np.eye(4)[label][:3] * 200 + generator.integers(0, 40)
             Image.fromarray(picture).save(place / f"data/label{label}/{number:02d}.png")
-    assert simpipe(place) == 0
+    assert simpipe(place, "train").code == 0
     return place
 
 
@@ -77,54 +77,56 @@ def outputs(run: Path) -> dict[str, str]:
     return found
 
 
-def fresh_place(undisturbed: Path, folder: Path) -> Path:
-    shutil.copytree(undisturbed / "data", folder / "data", copy_function=shutil.copy2)
+def fresh_place(trained: Path, folder: Path) -> Path:
+    shutil.copytree(trained / "data", folder / "data", copy_function=shutil.copy2)
     return folder
 
 
 @pytest.mark.faults
-def test_kills_at_any_file_operation_of_the_real_pipeline(undisturbed, simpipe, tmp_path, capsys):
-    expected = outputs(undisturbed / "runs/quick")
-    chance, killed, ended = random.Random(0), 0, 0  # noqa: S311
-    while killed < KILLED:
-        place = fresh_place(undisturbed, tmp_path / str(ended))
-        if ended:  # the features are known by now: more kills for the time
-            shutil.copytree(undisturbed / "runs/.cache", place / "runs/.cache")
-        while True:
-            number = chance.randint(1, MOST_OPERATIONS)
-            action = chance.choice(KILLS)
-            code = simpipe(place, Fault(number, action, place / "runs"))
-            if code == 0:
-                break
+def test_kills_at_any_file_operation_of_the_real_pipeline(trained, simpipe, tmp_path, capsys):
+    """In each stage some, one after the other; then that stage ends as if nothing had been."""
+    straight, place = fresh_place(trained, tmp_path / "straight"), fresh_place(trained, tmp_path / "killed")
+    shutil.copytree(trained / "runs/.cache", straight / "runs/.cache")
+    chance = random.Random(0)  # noqa: S311
+    for stage in STAGE_NAMES:
+        counted = simpipe(straight, stage, Fault(0, "kill", straight / "runs"))
+        assert counted.code == 0, counted.stderr
+        killed = 0
+        while killed < KILLS_PER_STAGE:
+            number, action = chance.randint(1, len(counted.operations)), chance.choice(KILLS)
+            code = simpipe(place, stage, Fault(number, action, place / "runs")).code
+            if code == 0:  # what went on from a checkpoint had fewer operations
+                shutil.rmtree(place / "runs/quick" / stage)
+                continue
             assert code == -signal.SIGKILL
             killed += 1
             if (place / "runs/quick").is_dir():
                 outputs(place / "runs/quick")
-        assert outputs(place / "runs/quick") == expected
+        assert simpipe(place, stage).code == 0
+        assert outputs(place / "runs/quick") == outputs(straight / "runs/quick")
         assert not list((place / "runs/quick").glob(".stage/*"))
         assert not list((place / "runs/quick").glob(".old/*"))
-        ended += 1
     with capsys.disabled():
-        print(f"\n{killed} kills of the real pipeline, over {ended} runs from nothing")
+        print(f"\n{KILLS_PER_STAGE} kills of the real pipeline in each stage")
 
 
 @pytest.mark.parametrize("where", ["mid-epoch", "mid-checkpoint", "after a checkpoint"])
-def test_a_training_that_is_killed_goes_on_and_ends_the_same(undisturbed, simpipe, tmp_path, where):
-    place = fresh_place(undisturbed, tmp_path)
-    shutil.copytree(undisturbed / "runs/.cache", place / "runs/.cache")
-    key = json.loads((undisturbed / "runs/quick/train/_stage.json").read_bytes())["key"]
+def test_a_training_that_is_killed_goes_on_and_ends_the_same(trained, simpipe, tmp_path, where):
+    place = fresh_place(trained, tmp_path)
+    shutil.copytree(trained / "runs/.cache", place / "runs/.cache")
+    key = json.loads((trained / "runs/quick/train/_stage.json").read_bytes())["key"]
     checkpoints = place / "runs/quick/.stage" / f"train@{key[:KEY_DIGITS]}"
     if where == "mid-epoch":
-        code = simpipe(place, code="from killable import *; kill_after_batches(33)")
+        killed = simpipe(place, "train", code="from killable import *; kill_after_batches(33)")
     else:
         action = "torn" if where == "mid-checkpoint" else "kill_after"
-        code = simpipe(place, Fault(3 if action == "torn" else 9, action, checkpoints))
-    assert code == -signal.SIGKILL
+        killed = simpipe(place, "train", Fault(3 if action == "torn" else 9, action, checkpoints))
+    assert killed.code == -signal.SIGKILL
     assert list(checkpoints.glob("[!.]*")), "there is something to go on from"
-    assert simpipe(place) == 0
+    assert simpipe(place, "train").code == 0
     log = [json.loads(line) for line in (place / "runs/quick/log.jsonl").read_text().splitlines()]
     assert any("training goes on" in record.get("text", "") for record in log)
-    assert outputs(place / "runs/quick") == outputs(undisturbed / "runs/quick")
-    history = [(each / "runs/quick/train/history.csv").read_bytes() for each in (place, undisturbed)]
+    assert outputs(place / "runs/quick") == outputs(trained / "runs/quick")
+    history = [(each / "runs/quick/train/history.csv").read_bytes() for each in (place, trained)]
     assert history[0] == history[1]
     assert not checkpoints.exists()

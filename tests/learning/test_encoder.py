@@ -83,8 +83,10 @@ def embeddings(encoder):
     return out
 
 
-@pytest.mark.parametrize("weights", ["imagenet", "none"])
-@pytest.mark.parametrize("tuning", TUNINGS)
+@pytest.mark.parametrize(
+    ("tuning", "weights"),
+    [*((each, "imagenet") for each in TUNINGS), ("frozen", "none"), ("partial", "none"), ("full", "none")],
+)
 def test_an_encoder_gives_what_its_network_gave(tmp_path, tuning, weights):
     network = saved(tmp_path, TUNINGS[tuning], weights)
     if TUNINGS[tuning].trainable == "frozen":

@@ -131,10 +131,25 @@ def test_extractors_give_what_the_parts_give():
 # What is trained
 
 
-def test_partial_trains_the_tail_and_the_head_only():
-    network = network_of("partial", unfreeze=2)
-    whole, trunk = tiny.weights_of(network.model), tiny.weights_of(network.trunk)
+@pytest.fixture(scope="module")
+def partial():
+    """A trained network, and the weights of the whole and of the trunk before."""
+    network = network_of("partial", unfreeze=2, pooling="gem")
+    before = tiny.weights_of(network.model), tiny.weights_of(network.trunk)
     train(network)
+    return network, *before
+
+
+@pytest.fixture(scope="module")
+def full():
+    """A trained network that learns the exponent of gem, its weights before, and its history."""
+    network = network_of("full", pooling="gem", gem_learn=True)
+    before = tiny.weights_of(network.model)
+    return network, before, train(network, epochs=6).history
+
+
+def test_partial_trains_the_tail_and_the_head_only(partial):
+    network, whole, trunk = partial
     assert moved(trunk, network.trunk) == set()
     changed = {path for path in moved(whole, network.model) if "standardise" not in path}
     convolutions = {path for path in whole if path.endswith("_conv/kernel")}
@@ -143,10 +158,8 @@ def test_partial_trains_the_tail_and_the_head_only():
     assert any("dense" in path for path in changed)
 
 
-def test_full_trains_all():
-    network = network_of("full")
-    before = tiny.weights_of(network.model)
-    train(network)
+def test_full_trains_all(full):
+    network, before, _ = full
     changed = moved(before, network.model)
     assert {f"{group}_conv/kernel" for group in tiny.GROUPS} <= changed
     assert not any("_bn" in path for path in changed)
@@ -162,12 +175,9 @@ def test_batch_normalisation_learns_where_weights_are_random():
     assert moved(trunk, network.trunk) == set(), "that of the trunk does not"
 
 
-@pytest.mark.parametrize("learn", [True, False])
-def test_the_exponent_of_gem_moves_only_if_it_is_learnt(learn):
-    network = network_of("partial", pooling="gem", gem_learn=learn)
-    train(network)
-    p = network.body.get_layer("pooling").p
-    assert (abs(float(p) - 3.0) > 1e-4) == learn and float(p) >= 1
+def test_the_exponent_of_gem_moves_only_if_it_is_learnt(partial, full):
+    fixed, learnt = (float(network.body.get_layer("pooling").p) for network in (partial[0], full[0]))
+    assert fixed == 3.0 and abs(learnt - 3.0) > 1e-4 and learnt >= 1
 
 
 def test_an_exponent_is_kept_at_one_or_above():
@@ -179,7 +189,7 @@ def test_an_exponent_is_kept_at_one_or_above():
 def test_the_body_has_a_rate_of_its_own():
     distances = []
     for rate in (1e-7, 1e-3):
-        network = network_of("full")
+        network = network_of("partial")
         before = tiny.weights_of(network.model)
         train(network, backbone_lr=rate, weight_decay=0.0)
         after = tiny.weights_of(network.model)
@@ -208,7 +218,6 @@ def test_gradients_are_clipped_over_all_variables():
 
     plan = replace(PLAN, coverage=0.1, min_batches=1)
     (first,) = plan_epoch(LABELS[FIT], plan, 0)
-    network = network_of("partial")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(keras.optimizers.Adam, "build", build)
         for limit in (None, 0.01, 1e6):
@@ -236,15 +245,13 @@ def test_gradients_are_clipped_over_all_variables():
 # Numbers
 
 
-def test_half_precision_trains_float32_weights_and_leaves_no_trace():
+def test_half_precision_trains_float32_weights_and_leaves_no_trace(full):
     network = network_of("full", pooling="gem", gem_learn=True)
     set_precision(network, "bfloat16")
     backbone = next(layer for layer in network.body.layers if layer.name == "tiny")
     assert backbone(IMAGES[:2].astype("f4")).dtype == "bfloat16", "the body computes with half the bits"
     assert network.body(IMAGES[:2].astype("f4")).dtype == "float32"
-    plain = network_of("full", pooling="gem", gem_learn=True)
-    history = train(network, epochs=6).history
-    reference = train(plain, epochs=6).history
+    history, reference = train(network, epochs=6).history, full[2]
     assert history[-1]["loss"] < 0.8 * history[0]["loss"]
     assert history[0]["loss"] == pytest.approx(reference[0]["loss"], rel=0.1)
     assert {variable.dtype for variable in network.model.trainable_variables} == {"float32"}

@@ -14,6 +14,8 @@ from simpipe.learning.statistics import PAIR_DISTANCES, effective_rank
 from simpipe.learning.trainer import Schedule, train_network
 from simpipe.progress import Silent
 
+pytestmark = pytest.mark.usefixtures("one_graph")
+
 
 @pytest.fixture(scope="module")
 def blobs():

@@ -1,6 +1,7 @@
-"""Training without labels: objectives against plain loops, and each method on a small problem."""
+"""Training without labels: objectives against plain loops, networks, whitening, and what tells a collapse.
 
-from types import SimpleNamespace
+That each method learns: see stages/test_unlabelled_learning.py.
+"""
 
 import numpy as np
 import pytest
@@ -344,119 +345,6 @@ def test_spread_is_one_on_the_sphere_and_none_in_a_point():
     with pytest.raises(StageError, match="collapsed in epoch 3") as caught:
         collapse.refuse_collapse(1 + z / 100, 3)
     assert "vicreg" in caught.value.hint
-
-
-# Each method learns something: clusters that differ in a few directions, under louder noise in the others
-
-KINDS, SIGNAL, NOISE, DIM, BATCH, RATE = 8, 6, 26, 16, 96, 0.3
-
-
-def _images(seed, n):
-    rng = np.random.default_rng(seed)
-    centres = np.random.default_rng(0).normal(size=(KINDS, SIGNAL))
-    labels = rng.integers(0, KINDS, n)
-    signal = centres[labels] + 0.25 * rng.normal(size=(n, SIGNAL))
-    return np.concatenate([signal, np.zeros((n, NOISE))], axis=1), labels
-
-
-def _augmented(rng, images):
-    """Small noise on what tells the clusters apart, and loud noise on all else."""
-    scale = np.r_[np.full(SIGNAL, 0.25), np.full(NOISE, 1.5)]
-    return (images + scale * rng.normal(size=images.shape)).astype(np.float32)
-
-
-def _neighbour_accuracy(encoder, seed):
-    rng = np.random.default_rng(seed + 100)
-    (train, train_labels), (test, test_labels) = _images(1, 400), _images(2, 300)
-    gallery, queries = (_unit(encoder(_augmented(rng, part)).numpy()) for part in (train, test))
-    return np.mean(train_labels[(queries @ gallery.T).argmax(axis=1)] == test_labels)
-
-
-def _networks(method, seed):
-    import keras
-
-    def dense(units, number, activation=None):
-        start = keras.initializers.HeUniform(seed * 2 + number)
-        return keras.layers.Dense(units, activation, kernel_initializer=start)
-
-    encoder = keras.Sequential([keras.Input((SIGNAL + NOISE,)), dense(64, 0, "relu"), dense(DIM, 1)])
-    projector = networks.build_projector(DIM, method, seed)
-    predictor = networks.build_predictor(projector.output_shape[1], method, seed)
-    return [network for network in (encoder, projector, predictor) if network is not None]
-
-
-def _train(method, steps, seeds, objective=None, **parameters):
-    """A minimal trainer: one result for each seed. One graph for all, as tracing is most of the time."""
-    import tensorflow as tf
-
-    objective = objective or unlabelled.get(method)
-    online = _networks(method, 0)
-    target = _networks(method, 0)[:2] if unlabelled.METHODS[method].target else []
-    variables = [variable for network in online for variable in network.trainable_variables]
-
-    def view(x):
-        encoder, projector, *predictor = online
-        z = projector(encoder(x), training=True)
-        fixed = target[1](target[0](x), training=True) if target else z
-        return View(z, predictor[0](z, training=True), fixed) if predictor else View(z)
-
-    @tf.function(autograph=False)
-    def step(first, second, number):
-        with tf.GradientTape() as tape:
-            value = objective(view(first), view(second), **parameters)
-        gradients = tape.gradient(value, variables)
-        rate = RATE / (tf.linalg.global_norm(gradients) + 1e-9)
-        for variable, gradient in zip(variables, gradients, strict=True):
-            variable.assign_sub(rate * gradient)
-        momentum = networks.target_momentum(number, steps, base=0.97)
-        for mine, theirs in zip(target, online, strict=False):
-            networks.update_target(mine.trainable_variables, theirs.trainable_variables, momentum)
-        return value
-
-    def run(seed):
-        for group in (online, target):
-            for network, new in zip(group, _networks(method, seed), strict=False):
-                network.set_weights(new.get_weights())
-        images, rng = _images(1, 400)[0], np.random.default_rng(seed)
-        before, losses = _neighbour_accuracy(online[0], seed), []
-        for number in range(steps):
-            batch = images[rng.choice(len(images), BATCH, replace=False)]
-            losses.append(step(_augmented(rng, batch), _augmented(rng, batch), tf.constant(number)))
-        return SimpleNamespace(
-            before=before,
-            after=_neighbour_accuracy(online[0], seed),
-            losses=np.array(losses),
-            projections=online[1](online[0](_augmented(rng, images))).numpy(),
-        )
-
-    return [run(seed) for seed in seeds]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("method", METHODS)
-def test_each_method_lifts_the_accuracy_of_neighbours_and_does_not_collapse(method, narrow):
-    for result in _train(method, steps=80, seeds=range(3)):
-        assert result.losses[-10:].mean() < result.losses[:10].mean()
-        assert result.after > result.before + 0.15
-        collapse.refuse_collapse(result.projections, 1)
-
-
-def _without_stop_gradient(first, second):
-    from keras import losses, ops
-
-    ahead = losses.cosine_similarity(first.prediction, second.target)
-    return ops.mean(ahead + losses.cosine_similarity(second.prediction, first.target)) / 2
-
-
-@pytest.mark.slow
-def test_collapsing_configurations_are_caught(narrow, monkeypatch):
-    (shrunk,) = _train("vicreg", 100, [0], variance=0.0, covariance=0.0)
-    with pytest.raises(StageError, match="shrank to one point"):
-        collapse.refuse_collapse(shrunk.projections, 1)
-    monkeypatch.setitem(unlabelled.METHODS, "byol", unlabelled.METHODS["byol"]._replace(target=False))
-    (pointed,) = _train("byol", 100, [0], _without_stop_gradient)
-    with pytest.raises(StageError, match="one direction"):
-        collapse.refuse_collapse(pointed.projections, 1)
     flat = np.outer(np.random.default_rng(0).normal(size=300), np.ones(64)) + 0.3
     with pytest.raises(StageError, match="one line"):
         collapse.refuse_collapse(flat, 1)

@@ -202,7 +202,7 @@ def test_intervals_over_groups_of_queries_cover_the_truth():
 def test_intervals_over_groups_within_few_classes_cover_the_truth():
     rng = np.random.default_rng(5)
     means = rng.normal(size=(6, 8))
-    truth = verify(world(rng, means, 600, 2), None, 2, 0, 1 << 23)
+    truth = verify(world(rng, means, 400, 2), None, 2, 0, 1 << 22)
     found, mean = coverage(lambda generator: (world(generator, means, 14, 3), None), truth)
     assert all(share >= 0.86 for share in found.values()) and 0.9 <= mean <= 0.98, found
 
@@ -210,7 +210,7 @@ def test_intervals_over_groups_within_few_classes_cover_the_truth():
 @pytest.mark.slow
 def test_intervals_over_classes_cover_the_truth():
     rng = np.random.default_rng(5)
-    truth = verify(world(rng, rng.normal(size=(3000, 8)), 6), None, 2, 0, 1 << 23)
+    truth = verify(world(rng, rng.normal(size=(2000, 8)), 6), None, 2, 0, 1 << 22)
     found, mean = coverage(
         lambda generator: (world(generator, generator.normal(size=(60, 8)), 6), None), truth
     )
@@ -223,11 +223,11 @@ def test_intervals_over_classes_cover_the_truth():
 def test_memory_is_bounded_at_a_hundred_thousand_images():
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 1000, 100_000)
-    vectors = rng.normal(size=(1000, 128)).astype(np.float32)[labels]
+    vectors = rng.normal(size=(1000, 32)).astype(np.float32)[labels]
     vectors += 2.5 * rng.normal(size=vectors.shape).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     tracemalloc.start()
-    found = verify(Images(vectors, labels, np.arange(len(labels))), None, 100, 0)
+    found = verify(Images(vectors, labels, np.arange(len(labels))), None, 20, 0)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert found.counts["positives"] == (np.bincount(labels) * (np.bincount(labels) - 1) // 2).sum() > 4e6

@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any
 
 CHROMIUM = Path("/usr/bin/chromium")
-ARGUMENTS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+ARGUMENTS = [
+    "--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--disable-gpu-compositing"
+]  # fmt: skip
+"""WebGL without a GPU, for the map alone: to put the page together in it, too, costs as much again."""
 PLACE = """row => {
   const view = [...Bokeh.index][0], box = view.el.getBoundingClientRect();
   const {x, y} = view.model.document.get_model_by_name("points").data;
@@ -29,8 +32,8 @@ MEAN = """async picture => {
 """The mean colour of a picture as it is shown, 0…255."""
 
 
-def opened(browser: Any, file: Path, **options: Any) -> Any:
-    """The page, ready; what went wrong in it is in `page.faults`, what it asked for in `page.asked`."""
+def window(browser: Any, **options: Any) -> Any:
+    """A window without a page; what goes wrong in it is in `faults`, what is asked for in `asked`."""
     page = browser.new_context(
         offline=True, **{"viewport": {"width": 1366, "height": 768}, **options}
     ).new_page()
@@ -41,6 +44,18 @@ def opened(browser: Any, file: Path, **options: Any) -> Any:
         "console", lambda message: message.type in ("error", "warning") and page.faults.append(message.text)
     )
     page.on("request", lambda request: page.asked.append(request.url))
+    return page
+
+
+def opened(browser: Any, file: Path, **options: Any) -> Any:
+    """The page, ready, in a window of its own."""
+    return turned(window(browser, **options), file)
+
+
+def turned(page: Any, file: Path) -> Any:
+    """The window, with this page in it, ready: cheaper than a window of its own."""
+    page.faults.clear()
+    page.asked.clear()
     page.goto(file.as_uri())
     page.wait_for_selector("body[data-ready]", timeout=20_000)
     return page

@@ -112,8 +112,7 @@ def test_others_are_grey_or_gone(page: Any, run: Content) -> None:
     assert page.locator("[data-others=grey]").get_attribute("aria-pressed") == "true"
 
 
-def test_before_and_after_training(browser: Any, file: Path, run: Content) -> None:
-    page = opened(browser, file)
+def test_before_and_after_training(page: Any, run: Content) -> None:
     assert run.before is not None
     hover(page, 123)
     page.mouse.click(*page.evaluate(PLACE, 123))
@@ -143,7 +142,6 @@ def test_before_and_after_training(browser: Any, file: Path, run: Content) -> No
     assert page.locator("#explorer").get_attribute("data-row") == "123"
     assert "61.0 %" in caption.inner_text()
     assert no_faults(page), page.faults
-    page.context.close()
 
 
 def test_each_layout_fills_the_map(page: Any) -> None:
@@ -187,13 +185,13 @@ def test_a_picture_from_elsewhere_comes_into_view(page: Any) -> None:
         page.keyboard.press("-")
 
 
-def test_without_motion_the_points_jump(browser: Any, file: Path) -> None:
-    page = opened(browser, file, reduced_motion="reduce")
+def test_without_motion_the_points_jump(page: Any) -> None:
+    page.emulate_media(reduced_motion="reduce")
     page.locator("[data-to=before]").click()
     jumped = page.evaluate(f"row => ({SOURCE})('points').x[row]", 0)
     page.wait_for_timeout(500)
     assert page.evaluate(f"row => ({SOURCE})('points').x[row]", 0) == jumped
-    page.context.close()
+    page.emulate_media(reduced_motion="no-preference")
 
 
 def test_the_keyboard_walks_zooms_and_clears(page: Any, run: Content) -> None:

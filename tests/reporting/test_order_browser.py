@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from browser import MEAN, PLACE, hover, no_faults, opened
+from browser import MEAN, PLACE, hover, no_faults, opened, turned
 from report_fixture import PLAIN, colour, content
 from test_unlabelled_page import without_labels
 
@@ -190,14 +190,14 @@ def test_the_bar_scrolls_on_a_phone_and_shows_it(browser: Any, file: Path) -> No
     page.context.close()
 
 
-def test_without_labels_the_explorer_goes_by_groups(browser: Any, tmp_path: Path) -> None:
+def test_without_labels_the_explorer_goes_by_groups(page: Any, tmp_path: Path) -> None:
+    """This comes last, for it turns the page."""
     run = without_labels()
     path = tmp_path / "report.html"
     path.write_text(render(run), encoding="utf-8")
-    page = opened(browser, path)
+    turned(page, path)
     assert explored(page) == 0
     page.locator("#explorer-label").select_option(label="group 2")
     assert run.label_id[explored(page)] == 1
     assert "≠" not in page.locator("#explorer").inner_text()
     assert no_faults(page), page.faults
-    page.context.close()

@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from html.parser import HTMLParser
 
 import numpy as np
@@ -14,6 +15,7 @@ from simpipe.reporting import render
 from simpipe.reporting.content import Content
 from simpipe.reporting.map import bokeh_js
 from simpipe.reporting.mistakes import ranked
+from simpipe.reporting.page import thumbnails
 from simpipe.reporting.payload import uncompressed
 
 ORDER = (
@@ -205,8 +207,9 @@ def test_the_budget_holds_and_what_was_left_out_is_said(run: Content) -> None:
     stream = BytesIO()
     Image.fromarray(rng.integers(0, 255, (96, 96, 3), dtype=np.uint8)).save(stream, "JPEG")
     heavy = replace(run, thumbnails=lambda rows: [stream.getvalue()] * len(rows))
+    encoded = thumbnails(heavy)
     for budget in (2.0, 2.6, 15.0):
-        text = render(heavy, budget)
+        text = render(heavy, budget, encoded)
         assert len(text.encode()) <= budget * 1e6
         drawn = int(
             (
@@ -261,25 +264,31 @@ EDGES: dict[str, Callable[[Content], Content]] = {
     "logs lost": lambda run: replace(run, history=[], sampler={}, index_quality={}),
     "two images": lambda run: content(2, ["a", "b"]),
     "one label": lambda run: content(30, ["only"]),
-    "200 labels": lambda run: content(1200, [f"label {i}" for i in range(200)]),
+    "200 labels": lambda run: content(800, [f"label {i}" for i in range(200)]),
 }
 
 
+@pytest.fixture(scope="module")
+def texts(run: Content) -> Callable[[str], str]:
+    """The page of an edge."""
+    return cache(lambda edge: render(EDGES[edge](run)))
+
+
 @pytest.mark.parametrize("edge", EDGES)
-def test_edges_give_a_whole_page(run: Content, edge: str) -> None:
-    page = Page(render(EDGES[edge](run)))
+def test_edges_give_a_whole_page(texts: Callable[[str], str], edge: str) -> None:
+    page = Page(texts(edge))
     assert page.open == [] and max(Counter(page.ids).values()) == 1
     assert set(ORDER) <= set(page.ids)
     assert {link[1:] for link in page.links if link.startswith("#")} <= set(page.ids)
 
 
-def test_a_missing_block_says_why(run: Content) -> None:
-    assert "there are no test images" in render(without_tests(run))
-    assert "no label has two images" in render(unseen_only(run))
+def test_a_missing_block_says_why(texts: Callable[[str], str]) -> None:
+    assert "there are no test images" in texts("no test queries")
+    assert "no label has two images" in texts("unseen labels only")
 
 
-def test_what_was_not_recorded_is_said(run: Content, text: str) -> None:
-    lost = render(replace(run, history=[], sampler={}, index_quality={}))
+def test_what_was_not_recorded_is_said(texts: Callable[[str], str], text: str) -> None:
+    lost = texts("logs lost")
     for title in ("Sampler", "Index"):
         pattern = rf"<summary>{title}</summary>\s*<p class=\"empty\">Not recorded.</p>"
         assert re.search(pattern, lost) and not re.search(pattern, text)

@@ -74,7 +74,9 @@ def test_umap_keeps_groups_apart_and_is_reproducible(wanted: Settings) -> None:
     }  # fmt: skip
 
 
-def test_each_of_umaps_parameters_and_the_seed_counts() -> None:
+def test_each_of_umaps_parameters_and_the_seed_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(*FEW_EPOCHS)
+    monkeypatch.setattr(*MANY_EPOCHS)
     made = blobs(120, 1, 0.5)
     plain = project(*made, 0)[0]
     others = [

@@ -51,10 +51,17 @@ def test_a_tall_picture_is_not_stretched() -> None:
     assert sheet[48, 48, 0] > 200 and abs(sheet[48, 8, 0] - 128) < 20, "grey beside it"
 
 
-@pytest.mark.parametrize(("n", "side"), [(2_500, 96), (2_501, 64), (8_001, 48)])
-def test_size_follows_the_number(n: int, side: int) -> None:
-    small = picture(1, 8)
-    assert make(lambda rows: [small] * len(rows), list(range(n)), n, 1e9).side == side
+@pytest.mark.parametrize(("n", "side"), [(2_500, 96), (2_501, 64), (8_000, 64), (8_001, 48)])
+def test_size_follows_the_number(n: int, side: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+
+    def blank(pictures: list[bytes], side: int) -> tuple[str, list[bool]]:
+        drawn.append(side)
+        return "", [True] * len(pictures)
+
+    monkeypatch.setattr("simpipe.reporting.sheets.sheet", blank)
+    assert make(lambda rows: [b"any"] * len(rows), list(range(n)), n, 1e9).side == side
+    assert set(drawn) == {side}
 
 
 def test_a_small_budget_first_takes_size_then_the_last_pictures() -> None:
@@ -65,14 +72,15 @@ def test_a_small_budget_first_takes_size_then_the_last_pictures() -> None:
     def noisy(rows: list[int]) -> list[bytes]:
         return [stream.getvalue()] * len(rows)
 
-    whole = make(noisy, list(range(600)), 600, 1e9)
+    encoded = encode(noisy, list(range(600)))
+    whole = fit(encoded, 600, 1e9)
     size = sum(map(len, whole.sheets))
-    smaller = make(noisy, list(range(600)), 600, size * 0.6)
+    smaller = fit(encoded, 600, size * 0.6)
     assert whole.side == 96 and smaller.side == 64 and (smaller.tile >= 0).all()
-    cut = make(noisy, list(range(600)), 600, size * 0.15)
+    cut = fit(encoded, 600, size * 0.15)
     assert cut.side == 48 and sum(map(len, cut.sheets)) <= size * 0.15
     assert 0 < (cut.tile >= 0).sum() < 600 and (cut.tile[:TILES] >= 0).all()
-    assert make(noisy, list(range(600)), 600, 0).sheets == []
+    assert make(noisy, list(range(9)), 9, 0).sheets == []
 
 
 def test_of_many_images_the_first_and_some_of_each_label_are_kept() -> None:

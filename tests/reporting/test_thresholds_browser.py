@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from browser import no_faults, opened
+from browser import no_faults, opened, turned
 from report_fixture import content
 from test_threshold_picker import calibrated, counted, edges
 
@@ -155,12 +155,23 @@ def test_a_click_into_the_drawing_sets_it(page: Any, run: Content) -> None:
     assert no_faults(page), page.faults
 
 
+def test_the_section_fits_a_phone(page: Any) -> None:
+    wide = page.viewport_size
+    page.set_viewport_size({"width": 375, "height": 812})
+    assert page.evaluate("document.getElementById('thresholds').scrollWidth") <= 375
+    for part in ("#threshold-table", "#threshold-chart svg", "#threshold-slider", ".bargain"):
+        box = page.locator(part).bounding_box()
+        assert box["x"] >= 0 and box["x"] + box["width"] <= 375
+    page.set_viewport_size(wide)
+
+
 @pytest.mark.parametrize("edge", ["no unknown", "all right", "all wrong", "one test image", "all copies"])
-def test_edges_stay_true(browser: Any, run: Content, tmp_path: Path, edge: str) -> None:
+def test_edges_stay_true(page: Any, run: Content, tmp_path: Path, edge: str) -> None:
+    """These come last, for they turn the page."""
     given = edges(run)[edge]
     file = tmp_path / "edge.html"
     file.write_text(render(given), encoding="utf-8")
-    page = opened(browser, file)
+    turned(page, file)
     texts = {
         "no unknown": ("unknown-note", "Not measured: no test image has an unknown label."),
         "all right": ("bargain", "it has no mistake to avoid and loses"),
@@ -174,15 +185,3 @@ def test_edges_stay_true(browser: Any, run: Content, tmp_path: Path, edge: str) 
     page.evaluate(MOVE, 2)
     assert "NaN" not in page.locator("#thresholds").text_content()
     assert no_faults(page), page.faults
-    page.context.close()
-
-
-def test_the_section_fits_a_phone(browser: Any, run: Content, tmp_path: Path) -> None:
-    file = tmp_path / "phone.html"
-    file.write_text(render(run), encoding="utf-8")
-    page = opened(browser, file, viewport={"width": 375, "height": 812}, has_touch=True)
-    assert page.evaluate("document.getElementById('thresholds').scrollWidth") <= 375
-    for part in ("#threshold-table", "#threshold-chart svg", "#threshold-slider", ".bargain"):
-        box = page.locator(part).bounding_box()
-        assert box["x"] >= 0 and box["x"] + box["width"] <= 375
-    page.context.close()

@@ -1,13 +1,14 @@
 """The page of images without labels: what it says, what it leaves out, and that it works in a browser."""
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from browser import no_faults, opened
+from browser import no_faults, turned, window
 from report_fixture import content
 from test_page import Page
 
@@ -182,12 +183,20 @@ def test_a_threshold_that_could_not_be_chosen_says_why(run: Content) -> None:
     assert text.count(why) == 2
 
 
+@pytest.fixture(scope="module")
+def shown(browser: Any) -> Iterator[Any]:
+    page = window(browser)
+    yield page
+    page.context.close()
+
+
 @pytest.mark.browser
 @pytest.mark.parametrize("width", [1366, 390])
-def test_it_works_in_a_browser(browser: Any, text: str, tmp_path: Path, width: int) -> None:
+def test_it_works_in_a_browser(shown: Any, text: str, tmp_path: Path, width: int) -> None:
     file = tmp_path / "report.html"
     file.write_text(text, encoding="utf-8")
-    page = opened(browser, file, viewport={"width": width, "height": 800})
+    shown.set_viewport_size({"width": width, "height": 800})
+    page = turned(shown, file)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.locator("#legend-list li").last.inner_text().startswith("no group")
     assert page.evaluate("[...document.querySelectorAll('#colour-by option')].map((o) => o.textContent)") == [

@@ -224,7 +224,7 @@ def test_a_second_folder_with_the_encoder_of_the_first(tmp_path):
     adopting = partial(simpipe, tmp_path, *command)
     render(tmp_path / "old", 0, 14)
     render(tmp_path / "new", 8, 22)
-    assert "train" in ran(simpipe(tmp_path, "run", "old", *SETTINGS, "--json"))
+    assert "index" in ran(simpipe(tmp_path, "run", "old", *SETTINGS, "--to", "index", "--json"))
     first, second = tmp_path / "runs/quick", tmp_path / "runs/second"
 
     result = adopting()
@@ -260,13 +260,14 @@ def test_a_second_folder_with_the_encoder_of_the_first(tmp_path):
     assert ran(simpipe(tmp_path, *named, "--name", "second", "--json")) == [], "the same, by the run's name"
     planned = simpipe(tmp_path, *named, "--dry-run")
     assert planned.code == 0 and "runs/new" in planned.stdout + planned.stderr, "called like its data"
-    assert "train" in ran(simpipe(tmp_path, "run", "old", *SETTINGS, "--set", "train.lr=1e-3", "--json"))
-    again = ran(adopting())
+    other = ("--set", "train.lr=1e-3", "--to", "train", "--json")
+    assert "train" in ran(simpipe(tmp_path, "run", "old", *SETTINGS, *other))
+    again = ran(adopting("--to", "evaluate"))
     assert {"train", "index", "evaluate"} <= set(again) and "ingest" not in again
     assert (second / "train/encoder.weights.h5").read_bytes() == (
         first / "train/encoder.weights.h5"
     ).read_bytes()
-    assert ran(adopting()) == []
+    assert ran(adopting("--to", "evaluate")) == []
 
     (first / "train/encoder.weights.h5").write_bytes(b"spoilt")
     result = adopting("--force-stage", "train")

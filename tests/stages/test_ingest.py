@@ -44,6 +44,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
+from simpipe.data import equality
 from simpipe.data import examine as examining
 from simpipe.data.copies import load_pixels
 from simpipe.data.manifest import read_manifest
@@ -178,6 +179,18 @@ def upright(raw: bytes) -> bytes:
     return ImageOps.exif_transpose(Image.open(io.BytesIO(raw))).tobytes()
 
 
+def read_here(patch: pytest.MonkeyPatch) -> None:
+    """Let images be read in this process: for their workers, half a second each, see data/test_workers.py."""
+    for module in (examining, equality):
+        patch.setattr(module, "map_guarded", lambda function, jobs, **_: (function(job) for job in jobs))
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    read_here(monkeypatch)
+
+
+@pytest.mark.usefixtures("here")
 def test_growing_data_are_read_once(tmp_path: Path) -> None:
     data, run = labelled(tmp_path / "data", cats=12, dogs=12), RunDir(tmp_path / "runs/one")
     heard = Recorder()
@@ -216,6 +229,7 @@ def test_growing_data_are_read_once(tmp_path: Path) -> None:
     assert ingest(run, data) == ["fresh"]
 
 
+@pytest.mark.usefixtures("here")
 def test_a_stopped_ingest_goes_on_from_the_store(tmp_path: Path) -> None:
     data, run = labelled(tmp_path / "data", cats=12, dogs=12), RunDir(tmp_path / "runs/one")
 
@@ -289,7 +303,9 @@ def test_a_file_that_changes_meanwhile(
 ) -> None:
     monkeypatch.setattr(examining, "examine", partial(examining.examine, seconds=30.0))  # for one that hangs
     data, run = labelled(tmp_path / "data", cats=4, dogs=4), RunDir(tmp_path / "runs/one")
-    ingest(run, data)
+    with pytest.MonkeyPatch.context() as patch:
+        read_here(patch)
+        ingest(run, data)
     before = outputs(run)
     victim = write(data, "cats/victim.jpg", jpeg(900))
 
@@ -355,6 +371,7 @@ def test_too_many_bad_files_leave_all_as_it_was(tmp_path: Path, bad: list[str], 
         assert document(run)["files"] == {"images": 20, "quarantined": 2, "excluded": 0}
 
 
+@pytest.mark.usefixtures("here")
 def test_excluded_images_are_in_no_split(tmp_path: Path) -> None:
     data, run = labelled(tmp_path / "data", cats=8, dogs=8), RunDir(tmp_path / "runs/one")
     write(data, "dogs/copy.jpg", (data / "cats/003.jpg").read_bytes())
@@ -440,6 +457,7 @@ def test_a_table_is_read_as_it_stands(tmp_path: Path) -> None:
         ingest(run, data, {"ingest.table": str(table)})
 
 
+@pytest.mark.usefixtures("here")
 def test_groups_stay_together(tmp_path: Path) -> None:
     """Groups of a table, or of a pattern in the names, give the same splits."""
     data = tmp_path / "data"
@@ -472,6 +490,7 @@ def test_groups_stay_together(tmp_path: Path) -> None:
     assert parted(splits["table"]) == 0 < parted(splits["none"])
 
 
+@pytest.mark.usefixtures("here")
 def test_predefined_splits_and_their_leaks(tmp_path: Path) -> None:
     data, run = tmp_path / "data", RunDir(tmp_path / "runs/one")
     labelled(data / "Train", cats=6, dogs=6)
@@ -498,6 +517,7 @@ def test_predefined_splits_and_their_leaks(tmp_path: Path) -> None:
     assert {row["label"] for row in manifest(other).values()} == {"Train", "TESTING"}
 
 
+@pytest.mark.usefixtures("here")
 def test_equal_pixels_under_two_labels_are_a_conflict(tmp_path: Path) -> None:
     data, run = labelled(tmp_path / "data", cats=4, dogs=4), RunDir(tmp_path / "runs/one")
     picture = photo(300)
@@ -521,6 +541,7 @@ def test_equal_pixels_under_two_labels_are_a_conflict(tmp_path: Path) -> None:
         assert rows[one.encode()]["split"] == rows[two.encode()]["split"]
 
 
+@pytest.mark.usefixtures("here")
 def test_copies_and_the_pixels_that_do_not_depend_on_them(tmp_path: Path) -> None:
     data = labelled(tmp_path / "data", cats=3, dogs=3)
     large = b"dogs/large.jpg"
@@ -565,6 +586,7 @@ def seen_by_a_backbone(run: RunDir, data: Path) -> dict[bytes, Any]:
     return dict(zip(names, found, strict=True))
 
 
+@pytest.mark.usefixtures("here")
 def test_a_split_by_label_holds_labels_out_whole(tmp_path: Path) -> None:
     data, run = labelled(tmp_path / "data", **{f"l{k}": 4 for k in range(10)}), RunDir(tmp_path / "runs/one")
     ingest(run, data, {"ingest.split_by": "label", "ingest.unseen": 0.0})
@@ -575,6 +597,7 @@ def test_a_split_by_label_holds_labels_out_whole(tmp_path: Path) -> None:
         assert [row["split"]] == names if names else row["split"] in ("train", "val", "test")
 
 
+@pytest.mark.usefixtures("here")
 def test_without_labels_the_run_stops_at_the_sampler(tmp_path: Path) -> None:
     data, run = tmp_path / "data", RunDir(tmp_path / "runs/one")
     for seed in range(12):
@@ -674,9 +697,7 @@ def outcome(run: RunDir, data: Path, asked: dict[str, Any]) -> tuple[str, Any]:
 
 
 @pytest.mark.slow
-def test_any_tree_is_taken_in_or_refused_for_a_reason(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_any_tree_is_taken_in_or_refused_for_a_reason(tmp_path: Path) -> None:
     codes: Counter[str] = Counter()
 
     @given(TREES, RULES)
@@ -687,11 +708,13 @@ def test_any_tree_is_taken_in_or_refused_for_a_reason(
         asked |= {f"ingest.{key}": value for key, value in rules.items()}
         tree = compatible(MAIN | odd)
         found = []
-        for name, order, cores in (("one", tree, 1), ("two", tree[::-1], 2)):
-            monkeypatch.setattr(os, "cpu_count", lambda cores=cores: cores)
+        for name, order in (("here", tree), ("workers", tree[::-1])):
             data, run = place / name / "data", RunDir(place / name / "runs/x")
             plant(data, order)
-            found.append(outcome(run, data, asked))
+            with pytest.MonkeyPatch.context() as patch:
+                if name == "here":
+                    read_here(patch)
+                found.append(outcome(run, data, asked))
             if found[-1][0] == "committed":
                 assert_all_names_told(run, data)
                 heard = Recorder()

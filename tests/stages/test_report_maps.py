@@ -3,6 +3,8 @@
 import json
 import shutil
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from simpipe.config import Config, override
 from simpipe.engine.rundir import RunDir
 from simpipe.reporting.content import Content
 from simpipe.reporting.projectors.pca import pca
+from simpipe.reporting.projectors.umap import Settings
 from simpipe.stages.calibrate import calibrate
 from simpipe.stages.evaluate import evaluate
 from simpipe.stages.report import report
@@ -50,6 +53,12 @@ def drawn(
         given.append(content)
         return ""
 
+    @contextmanager
+    def beside(function: Callable[..., Any], *arguments: Any) -> Iterator[Callable[[], Any]]:
+        found = function(*arguments)
+        yield lambda: found
+
+    monkeypatch.setattr("simpipe.engine.child.beside", beside)  # the maps: not in a process of their own
     monkeypatch.setattr("simpipe.reporting.page.render", render)
     monkeypatch.setattr(sys.modules[report.module], "_environment", lambda ctx: [])  # reads every receipt
     shutil.rmtree(run.stage("report"), ignore_errors=True)
@@ -93,12 +102,23 @@ def test_no_second_map_where_nothing_was_trained(run: RunDir, monkeypatch: pytes
 
 
 def test_the_map_has_the_parameters_that_were_asked_for(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That UMAP follows them: see reporting/test_projection.py."""
+    asked_of: list[tuple[int, Settings]] = []
+
+    def umap(
+        embeddings: np.ndarray, ids: np.ndarray, distances: np.ndarray, seed: int, shape: Settings, **_: Any
+    ) -> np.ndarray:
+        asked_of.append((seed, shape))
+        return pca(embeddings)
+
+    monkeypatch.setattr("simpipe.reporting.projection.umap", umap)
     wanted = {"n_neighbors": 7, "min_dist": 0.3, "spread": 2, "metric": "euclidean", "densmap": True}
     keys = {"projector": "umap", **wanted, "map_seed": 5, "before": False}
     keys["neighbours"] = keys.pop("n_neighbors")
     asked = [f"report.{key}={json.dumps(value)}" for key, value in keys.items()]
-    content, after, _ = drawn(run, monkeypatch, *asked)
+    content, _, _ = drawn(run, monkeypatch, *asked)
     facts = {"method": "umap", **wanted, "seed": 5, "placed": 0}
     assert content.projection == content.projection | facts
-    plain, other, _ = drawn(run, monkeypatch, "report.projector=umap", "report.before=false", "seed=3")
-    assert plain.projection["seed"] == 3 and not np.array_equal(after, other)
+    plain, _, _ = drawn(run, monkeypatch, "report.projector=umap", "report.before=false", "seed=3")
+    assert plain.projection["seed"] == 3
+    assert asked_of == [(5, Settings(7, 0.3, 2, "euclidean", True)), (3, Settings())]

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from warm import shared
 
 from simpipe.data.manifest import read_samples
 from simpipe.errors import StageError
-from simpipe.learning import augmentation, load_framework, trainer, unlabelled
+from simpipe.learning import augmentation, load_framework, unlabelled
 from simpipe.learning.backbones import Backbone
 from simpipe.learning.backbones.weights import randomise
 from simpipe.learning.head import Embed, HeadShape
@@ -72,56 +73,34 @@ def shown():
     return found
 
 
-def accuracy(network):
+def accuracy(embed):
     """Share of the val images whose nearest training image is of their class."""
-    embed = Embed(network.model, 96)
     nearest = (embed(VAL) @ embed(FIT).T).argmax(axis=1)
     return float((FIT_LABELS[nearest] == VAL_LABELS).mean())
-
-
-@pytest.fixture
-def one_graph(monkeypatch):
-    """Trainings after the first use its graph, which takes as long as training: new values, old variables."""
-
-    def kept(name, variables):
-        make, first = getattr(trainer, name), []
-
-        def once(*arguments):
-            if not first or variables:
-                first.append(make(*arguments))
-            for old, new in zip(variables(first[0]), variables(first[-1]), strict=True) if variables else ():
-                old.assign(new)
-            return first[0]
-
-        monkeypatch.setattr(trainer, name, once)
-
-    kept("_objective", lambda made: [*made.proxies, *made.trained_with_head, *made.kept])
-    kept("_optimizers", lambda made: [each for optimizer, _ in made for each in optimizer.variables])
-    kept("_training_step", None)
 
 
 def learn(shown, method, seeds=(0,), lr=3e-3, epochs=25, parameters=None):
     """Accuracies before and after, float (len(seeds), 2)."""
     found = []
-    network = build_network(backbone(0), Tuning("full"), HeadShape(32, 0, 0.0), 0)
     for seed in seeds:
-        new = build_network(backbone(seed), Tuning("full"), HeadShape(32, 0, 0.0), seed)
-        network.model.set_weights(new.model.get_weights())
-        before = accuracy(network)
+        network = build_network(backbone(seed), Tuning("full"), HeadShape(32, 0, 0.0), seed)
+        embed = Embed(network.model, 96)
+        before = accuracy(embed)
         fit = Examples.of(Stored(shown, np.full(len(FIT), VIEWS)), np.full(len(FIT), -1))
-        val = Examples.of(Stored.plain_only(VAL), np.full(len(VAL), -1))
+        fit = replace(fit, scored=np.arange(32))  # what a collapse is seen in
+        val = Examples.of(Stored.plain_only(VAL[:1]), np.full(1, -1))
         plan = BatchPlan(8, 8, "sqrt", 1.0, 1, 10, seed, mode="single_shot")
         rates = {"lr": lr, "backbone_lr": lr, "epochs": epochs, "patience": epochs}
         schedule = Schedule(method=method, parameters=parameters or {}, seed=seed, **rates)
         trained = train_network(network, fit, val, plan, schedule)
         assert (trained.map_at_r, trained.best_epoch) == (None, epochs)
-        found.append((before, accuracy(trained.network)))
+        found.append((before, accuracy(embed)))
     return np.array(found)
 
 
 @pytest.mark.parametrize("method", unlabelled.METHODS)
 def test_each_method_finds_what_the_images_show(shown, method, narrow, one_graph):
-    found = learn(shown, method, seeds=range(3), epochs=16)
+    found = learn(shown, method, seeds=range(2), epochs=16)
     before, after = found.T
     assert (before < 0.65).all(), "six classes: chance is 0.17, random weights see some colour"
     assert (after - before > 0.2).all(), found
@@ -144,54 +123,65 @@ def test_byol_without_what_keeps_it_from_collapse_is_stopped(shown, monkeypatch)
         learn(shown, "byol", epochs=20)
 
 
-def test_vicreg_without_variance_and_covariance_is_stopped(shown):
+def test_vicreg_without_variance_and_covariance_is_stopped(shown, narrow):
     with pytest.raises(StageError, match=r"collapsed in epoch .*shrank to one point") as error:
         learn(shown, "vicreg", lr=0.3, epochs=20, parameters={"variance": 0.0, "covariance": 0.0})
     assert "train.lr" in error.value.hint
 
 
-def test_the_dip_of_the_first_steps_is_no_collapse(shown):
-    """At this rate VICReg draws all projections together in its first epochs, and then spreads them."""
-    ((before, after),) = learn(shown, "vicreg", lr=1e-2, epochs=20)
+def test_the_dip_of_the_first_steps_is_no_collapse(shown, narrow):
+    """At this rate VICReg draws all projections together in its first epoch, and then spreads them."""
+    ((before, after),) = learn(shown, "vicreg", lr=1e-2, epochs=12)
     assert after > before + 0.2
 
 
 # Through the command
 
 
-@pytest.mark.parametrize("labels", ["none", "required"])
-def test_the_command_trains_without_looking_at_labels(tmp_path, labels):
+def run(place, **settings):
+    """The folder of a run up to train, on images of one large class and of small ones."""
     images, classes = render(60, 5, 64)
     for number, (image, label) in enumerate(zip(images, classes, strict=True)):
-        place = tmp_path / "data" / f"class{label if number > 20 else 0}"  # one large class and small ones
-        place.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).save(place / f"{number:02d}.png")
+        folder = place / "data" / f"class{label if number > 20 else 0}"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / f"{number:02d}.png")
+    command = ["run", "data", "--config", "unlabelled", "--to", "train", "--json"]
+    settings |= {"train.weights": "none", "train.input_size": 32}
+    command += [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
+    result = shared(heavy=True).run(*command, cwd=place)
+    assert result.code == 0, result.stderr
+    return place / "runs/unlabelled"
+
+
+def documents(run):
+    """What train says of the encoder, and of its epochs; the samples; and how many vectors are cached."""
+    record = json.loads((run / "train/encoder.json").read_text())
+    assert record["mode"] == "unlabelled" and record["shipped"] == "trained"
+    with (run / "train/history.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    kept = sum(len(np.load(path)) for path in (run.parent / ".cache/features").glob("*/*.npy"))
+    return record, rows, read_samples(run / "ingest/samples.parquet"), kept
+
+
+def test_the_command_trains_without_looking_at_labels(tmp_path):
     settings = {
-        "ingest.labels": labels,
+        "ingest.labels": "required",
         "train.method": "barlow",
-        "train.weights": "none",
         "train.trainable": "partial",
         "train.unfreeze": 1,
-        "train.input_size": 32,
         "train.views": 3,
         "train.epochs": 2,
         "sampler.classes_per_batch": 4,
     }
-    command = ["run", "data", "--config", "unlabelled", "--to", "train", "--json"]
-    command += [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
-    result = shared(heavy=True).run(*command, cwd=tmp_path)
-    assert result.code == 0, result.stderr
-
-    run = tmp_path / "runs/unlabelled"
-    record = json.loads((run / "train/encoder.json").read_text())
-    assert record["mode"] == "unlabelled" and record["shipped"] == "trained"
+    record, rows, samples, kept = documents(run(tmp_path, **settings))
     assert record["val_map@r"] == {"trained": None, "pretrained": None}
-    with (run / "train/history.csv").open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
     assert len(rows) == 2 and all(row["val_map@r"] == "" for row in rows)
     assert all(np.isfinite(float(row[name])) for row in rows for name in ("loss", "positive_mean", "gap"))
     assert float(rows[0]["positive_mean"]) < float(rows[0]["negative_mean"]), "views of one image are nearer"
-    samples = read_samples(run / "ingest/samples.parquet")
-    kept = sum(len(np.load(path)) for path in (tmp_path / "runs/.cache/features").glob("*/*.npy"))
     # of each image: features before and after training, and activations; of each training image its views
     assert kept == 3 * len(samples) + 3 * len(samples.rows("train")), "no image of a small class has more"
+
+
+def test_the_command_needs_no_labels(tmp_path):
+    _, rows, samples, kept = documents(run(tmp_path))
+    assert rows == [] and set(samples.label_id) == {-1} and kept == len(samples)
