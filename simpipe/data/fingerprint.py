@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from simpipe.data.layout import Rules, list_files
 from simpipe.data.scan import Found, Ignored, open_regular
-from simpipe.data.threads import WORKERS, map_ahead
+from simpipe.data.threads import map_ahead
 from simpipe.errors import DamagedError
 from simpipe.files import atomic_write, canonical_json, read_json
 from simpipe.progress import Progress, Silent, track
@@ -65,7 +65,7 @@ def fingerprint(
     cache_file: Path,
     rules: Rules = DEFAULT,
     *,
-    workers: int = WORKERS,
+    workers: int | None = None,
     progress: Progress | None = None,
     remember: bool = True,
 ) -> Fingerprint:
@@ -134,7 +134,7 @@ def _same(root: str, one: str, other: str) -> bool:
         return False
 
 
-def _hash_files(root: str, paths: Sequence[str], workers: int) -> Iterator[_Hash]:
+def _hash_files(root: str, paths: Sequence[str], workers: int | None) -> Iterator[_Hash]:
     def hash_batch(batch: list[str]) -> list[_Hash]:
         return [_sha256(f"{root}/{path}") for path in batch]
 

@@ -69,7 +69,7 @@ def ingest(ctx: Context) -> None:
     from simpipe.data.layout import Rules
     from simpipe.data.manifest import write_manifest, write_samples
     from simpipe.data.scan import Ignored
-    from simpipe.data.threads import WORKERS
+    from simpipe.data.threads import worker_count
     from simpipe.data.thumbnails import write_thumbnails
     from simpipe.stages.summary import sentence, summary
 
@@ -78,9 +78,10 @@ def ingest(ctx: Context) -> None:
     values = {f"ingest.{name}": getattr(settings, name) for name in Ingest.model_fields}
     found = fingerprint_of(ctx.source, Rules.of(values), ctx.cache, ctx.progress)
     ctx.require_space(round(len(found.files) * (ROW_BYTES + settings.thumbnail_size**2 * BYTES_PER_PIXEL)))
+    workers = worker_count()
     options = Options.of(values)
     examined = examine(
-        ctx.source, found.files, options, ctx.cache, scratch=ctx.out, workers=WORKERS, progress=ctx.progress
+        ctx.source, found.files, options, ctx.cache, scratch=ctx.out, workers=workers, progress=ctx.progress
     )
     excluded = _excluded(settings.exclude, found, ctx.progress)
     intake = build(
@@ -95,7 +96,7 @@ def ingest(ctx: Context) -> None:
             split_by=settings.split_by,
             split_seed=settings.split_seed,
         ),
-        lambda numbers: pixel_digests(ctx.source, found.files, numbers, options.preparation, workers=WORKERS),
+        lambda numbers: pixel_digests(ctx.source, found.files, numbers, options.preparation, workers=workers),
         excluded,
     )
     write_manifest(ctx.out / "manifest.parquet", intake.manifest)
