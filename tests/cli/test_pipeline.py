@@ -87,7 +87,7 @@ def test_touching_and_moving_the_data_run_nothing(place):
 
 def test_renaming_a_file_trains_nothing(place):
     (place / "data/azure/00.jpg").rename(place / "data/azure/renamed.jpg")
-    assert rerun(place, "--to", "evaluate") == ["ingest", "evaluate"]
+    assert rerun(place) == ["ingest", "evaluate", "report"]
 
 
 def test_only_a_new_image_goes_through_the_backbone(place):
